@@ -1,0 +1,1 @@
+"""Classifiers, features, similarity, saliency."""

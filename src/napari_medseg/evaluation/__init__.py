@@ -1,0 +1,1 @@
+"""Overlap, surface and detection metrics, classification metrics, reports."""

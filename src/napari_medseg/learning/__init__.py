@@ -1,0 +1,1 @@
+"""Corrections, synthetic data, losses, strategies, fine-tuning and the gate."""

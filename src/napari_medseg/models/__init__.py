@@ -1,0 +1,1 @@
+"""A network with its weights, labels and provenance: checkpoints and the library of versions."""

@@ -1,0 +1,1 @@
+"""Prompts, click and automatic segmentation, sliding window."""
