@@ -1,0 +1,187 @@
+"""The promptable 3-D U-Net: a view of the scan with its prompts in, a mask and an estimate of its quality out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IN_CHANNELS = 7
+WIDTHS = (32, 64, 96, 160)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3x3 convolutions beside a shortcut; group norm, which keeps its meaning in batches of one."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(n_in, n_out, 3, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(8, n_out)
+        self.conv2 = nn.Conv3d(n_out, n_out, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(8, n_out)
+        self.shortcut = nn.Identity() if n_in == n_out else nn.Conv3d(n_in, n_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.norm1(self.conv1(x)), 0.1)
+        y = self.norm2(self.conv2(y))
+        return F.leaky_relu(y + self.shortcut(x), 0.1)
+
+
+class Encoder(nn.Module):
+    """Features at 1/2, 1/4, 1/8 and 1/16 of the view's resolution."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList([ResidualBlock(widths[0], widths[0])])
+        self.downs = nn.ModuleList()
+        for n_in, n_out in zip(widths, widths[1:], strict=False):
+            self.downs.append(nn.Conv3d(n_in, n_out, 2, stride=2))
+            self.levels.append(ResidualBlock(n_out, n_out))
+        self.bottom = ResidualBlock(widths[-1], widths[-1])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = [self.levels[0](x)]
+        for down, level in zip(self.downs, list(self.levels)[1:], strict=True):
+            features.append(level(down(features[-1])))
+        features[-1] = self.bottom(features[-1])
+        return features
+
+
+class Decoder(nn.Module):
+    """From the encoder's features back to half the view's resolution."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))[::-1]
+        self.ups = nn.ModuleList([nn.Conv3d(coarse, fine, 1) for fine, coarse in pairs])
+        self.blocks = nn.ModuleList([ResidualBlock(2 * fine, fine) for fine, _ in pairs])
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        x = features[-1]
+        for up, block, skip in zip(self.ups, self.blocks, features[-2::-1], strict=True):
+            x = F.interpolate(up(x), size=skip.shape[2:], mode="nearest")
+            x = block(torch.cat([x, skip], 1))
+        return x
+
+
+class QualityHead(nn.Module):
+    """Estimates the Dice that a view's mask reaches on the whole lesion: how the best of several views is chosen."""
+
+    def __init__(self, n_bottom: int, n_fine: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(n_bottom + n_fine + 4, 64), nn.LeakyReLU(0.1), nn.Linear(64, 1))
+
+    def forward(self, bottom: Tensor, fine: Tensor, logits: Tensor) -> Tensor:
+        p = logits.float().sigmoid()
+        coarse = F.avg_pool3d(p, 2)
+        weight = coarse / coarse.sum((2, 3, 4), keepdim=True).clamp_min(1e-3)
+        border = torch.ones_like(coarse)
+        border[:, :, 1:-1, 1:-1, 1:-1] = 0
+        statistics = [
+            p.mean((1, 2, 3, 4)).clamp_min(1e-6).log() / 10,
+            (coarse * border).amax((1, 2, 3, 4)),
+            (coarse * border).sum((1, 2, 3, 4)) / coarse.sum((1, 2, 3, 4)).clamp_min(1.0),
+            (p * (1 - p)).sum((1, 2, 3, 4)) / p.sum((1, 2, 3, 4)).clamp_min(1.0),
+        ]
+        pooled = [bottom.float().mean((2, 3, 4)), (fine.float() * weight).sum((2, 3, 4))]
+        x = torch.cat([*pooled, torch.stack(statistics, 1)], 1)
+        answer: Tensor = self.mlp(x.to(self.mlp[0].weight.dtype))  # type: ignore[arg-type]
+        return answer.float().squeeze(1)
+
+
+class ClickUNet(nn.Module):
+    """Promptable segmentation of one view.
+
+    The first stage folds each 2x2x2 block of voxels into channels and the heads unfold it again, so that all
+    convolutions run at half the view's resolution: that is what two laptop cores can afford.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels at 1/2, 1/4, 1/8, 1/16 of the view's resolution; multiples of 8.
+    n_labels : int
+        Number of named labels that a fine-tuned network segments without prompts; 0 for a pure click model.
+    """
+
+    def __init__(self, *, widths: tuple[int, ...] = WIDTHS, n_labels: int = 0) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+        self.stem = nn.Conv3d(8 * IN_CHANNELS, widths[0], 3, padding=1)
+        self.encoder = Encoder(self.widths)
+        self.decoder = Decoder(self.widths)
+        self.click_head = nn.Conv3d(widths[0], 8, 1)
+        self.quality_head = QualityHead(widths[-1], widths[0])
+        self.label_head: nn.Conv3d | None = None
+        if n_labels:
+            self.set_labels(n_labels)
+
+    def set_labels(self, n_labels: int) -> None:
+        """Give the network `n_labels` outputs of its own; those it already has keep their weights."""
+        old, fresh = self.label_head, nn.Conv3d(self.widths[0], 8 * n_labels, 1)
+        with torch.no_grad():
+            fresh.weight.copy_(self.click_head.weight.repeat(n_labels, 1, 1, 1, 1))
+            if self.click_head.bias is not None and fresh.bias is not None:
+                fresh.bias.copy_(self.click_head.bias.repeat(n_labels))
+            if old is not None and old.bias is not None and fresh.bias is not None:
+                kept = min(old.out_channels, fresh.out_channels)
+                fresh.weight[:kept] = old.weight[:kept]
+                fresh.bias[:kept] = old.bias[:kept]
+        self.label_head = fresh.to(self.click_head.weight)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the constructor needs to build this network again."""
+        n_labels = 0 if self.label_head is None else self.label_head.out_channels // 8
+        return {"widths": list(self.widths), "n_labels": n_labels}
+
+    def features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Encoder features (fine to coarse) and the decoder's output at half resolution."""
+        encoded = self.encoder(F.leaky_relu(self.stem(fold(x)), 0.1))
+        return encoded, self.decoder(encoded)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Segment what the prompts mean.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, 7, D, H, W)
+            Views as `segmentation.views.render` makes them; D, H, W multiples of 16.
+
+        Returns
+        -------
+        Tensor, shape (B, 1, D, H, W)
+            Logits of the lesion.
+        Tensor, shape (B,)
+            Logit of the estimated Dice of that mask with the whole lesion.
+        """
+        encoded, fine = self.features(x)
+        logits = unfold(self.click_head(fine))
+        return logits, self.quality_head(encoded[-1].detach(), fine.detach(), logits.detach())
+
+    def segment_labels(self, x: Tensor) -> Tensor:
+        """Logits (B, K, D, H, W) of the named labels, one sigmoid a label, for a view without prompts.
+
+        Raises
+        ------
+        ValueError
+            If the network has no labels of its own.
+        """
+        if self.label_head is None:
+            raise ValueError("this network has no labels of its own: it needs a click")
+        return unfold(self.label_head(self.features(x)[1]))
+
+
+def fold(x: Tensor) -> Tensor:
+    """(B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2): each 2x2x2 block of voxels becomes channels."""
+    b, c, d, h, w = x.shape
+    x = x.reshape(b, c, d // 2, 2, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return x.reshape(b, 8 * c, d // 2, h // 2, w // 2)
+
+
+def unfold(x: Tensor) -> Tensor:
+    """(B, 8 K, D, H, W) -> (B, K, 2 D, 2 H, 2 W): the inverse of `fold`."""
+    b, c, d, h, w = x.shape
+    x = x.reshape(b, c // 8, 2, 2, 2, d, h, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(b, c // 8, 2 * d, 2 * h, 2 * w)

@@ -1,0 +1,28 @@
+"""Architectures by name: what a checkpoint's card may ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from napari_medseg.errors import ModelError
+from napari_medseg.networks.click_unet import ClickUNet
+
+ARCHITECTURES: dict[str, type[nn.Module]] = {"click_unet": ClickUNet}
+
+
+def build(architecture: str, config: dict[str, Any]) -> nn.Module:
+    """Make an untrained network of a known architecture.
+
+    Raises
+    ------
+    ModelError
+        If the architecture is unknown, or does not take this configuration.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ModelError(f"unknown architecture '{architecture}': this version knows {', '.join(ARCHITECTURES)}")
+    try:
+        return ARCHITECTURES[architecture](**config)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the architecture '{architecture}' cannot be built from {config}: {error}") from error
