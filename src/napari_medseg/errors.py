@@ -19,6 +19,10 @@ class LearningError(MedSegError):
     """Corrections or settings that cannot be trained on."""
 
 
+class EvaluationError(MedSegError):
+    """Figures that cannot be computed from what was given."""
+
+
 class JobFailed(MedSegError):
     """Long work that stopped before its result: out of memory, a dead process, a full disk."""
 
