@@ -1,1 +1,1 @@
-"""A network with its weights, labels and provenance: checkpoints and the library of versions."""
+"""A network with its weights, labels and provenance; the library of versions."""

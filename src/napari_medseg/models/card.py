@@ -1,0 +1,65 @@
+"""The card beside a model's weights: what it is, where it came from and what it can do."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def now_iso() -> str:
+    """Return the present moment in UTC, to the second, as ISO 8601."""
+    return datetime.now(timezone.utc).replace(microsecond=0).isoformat()
+
+
+class AutomaticSettings(BaseModel):
+    """How a whole scan is segmented without prompts: the grid the network saw while it learned, and its windows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spacing_mm: tuple[float, float, float] = Field(
+        title="Spacing (mm)", description="Voxel size (z, y, x) that a scan is resampled to before it is segmented."
+    )
+    patch: tuple[int, int, int] = Field(
+        (64, 64, 64), title="Window", description="Size of one window in voxels (z, y, x); multiples of 16."
+    )
+    overlap: float = Field(
+        0.5, ge=0, lt=1, title="Overlap", description="How far neighbouring windows overlap, as a part of their size."
+    )
+    threshold: float = Field(
+        0.5, gt=0, lt=1, title="Threshold", description="Probability from which a voxel belongs to a label."
+    )
+
+
+class Card(BaseModel):
+    """What a checkpoint says about itself; stored as ``card.json`` beside the weights.
+
+    Nothing in it may identify a patient: data are named by SHA-256 or by the name of a public data set.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(title="Name")
+    version: int = Field(1, ge=1, title="Version")
+    architecture: str = Field("click_unet", title="Architecture", description="Name in networks.registry.")
+    config: dict[str, Any] = Field(default_factory=dict, title="Configuration of the network")
+    labels: dict[int, str] = Field(
+        default_factory=dict, title="Labels", description="Value and name of each label; empty for a pure click model."
+    )
+    needs_click: bool = Field(True, title="Needs a click", description="Whether it segments only what is clicked.")
+    automatic: AutomaticSettings | None = Field(None, title="Automatic segmentation")
+    parent: str | None = Field(None, title="Parent", description="Name, version and hash it was fine-tuned from.")
+    sha256: str = Field("", title="SHA-256 of the weights")
+    created: str = Field(default_factory=now_iso, title="Created")
+    data: list[str] = Field(default_factory=list, title="Data", description="Data sets, or SHA-256 of the scans.")
+    licence: str = Field("", title="Licence")
+    command: str = Field("", title="Command", description="The command that made these weights.")
+    figures: dict[str, Any] = Field(default_factory=dict, title="Figures")
+    gate: dict[str, Any] | None = Field(None, title="Verdict", description="What was compared before adopting it.")
+    training: dict[str, Any] = Field(default_factory=dict, title="Training settings")
+
+    @property
+    def title(self) -> str:
+        """Name and version as a person says them."""
+        return f"{self.name} version {self.version}"
