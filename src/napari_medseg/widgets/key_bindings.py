@@ -1,0 +1,46 @@
+"""Binds the manifest's key bindings to a viewer: napari 0.9 reads them, but does not bind them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.key_bindings import coerce_keybinding
+from npe2 import PluginManager
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+_PLUGIN = "napari-medseg"
+
+
+def contributed() -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """Keys of the manifest, as napari writes them (``"Shift-A"``), each with a function of the viewer."""
+    manager = PluginManager.instance()
+    manager.discover()
+    bindings = manager.get_manifest(_PLUGIN).contributions.keybindings or ()
+    return tuple((each.key.replace("+", "-"), partial(_run, each.command)) for each in bindings)
+
+
+def bind(viewer: ViewerModel) -> None:
+    """Bind the manifest's keys to a viewer, except those that the user or another plugin bound before."""
+    for key, function in contributed():
+        if coerce_keybinding(key) not in viewer.keymap:
+            viewer.bind_key(key, function)
+
+
+def unbind(viewer: ViewerModel) -> None:
+    """Take the manifest's keys back from a viewer."""
+    for key, _ in contributed():
+        function = viewer.keymap.get(coerce_keybinding(key))
+        if isinstance(function, partial) and function.func is _run:
+            viewer.bind_key(key, None)
+
+
+def _run(command: str, viewer: ViewerModel) -> None:
+    python_name = PluginManager.instance().get_command(command).python_name
+    assert python_name is not None
+    module, _, name = str(python_name).partition(":")
+    getattr(import_module(module), name)(viewer)

@@ -1,0 +1,155 @@
+"""napari reader: scans and label maps from files and DICOM folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+Paths = str | Sequence[str]
+
+# Files that are pictures more often than scans: what is no scan goes on to napari's own reader.
+_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+_MASK_WORDS = {"mask", "masks", "label", "labels", "labelmap", "seg", "segmentation", "gt", "truth", "lesion", "roi"}
+
+
+def get_reader(path: Paths) -> Callable[[Paths], list[LayerTuple]] | None:
+    """Offer to read a path.
+
+    Parameters
+    ----------
+    path : str or list of str
+        A file, a folder, or files that were dropped together as a stack.
+
+    Returns
+    -------
+    callable or None
+        None where another reader is the better one (a Zarr folder).
+    """
+    first = Path(path if isinstance(path, str) else path[0])
+    if first.suffix.lower() == ".zarr" or not first.exists():
+        return None
+    return read
+
+
+def read(path: Paths) -> list[LayerTuple]:
+    """Read scans as Image layers and label maps as Labels layers, in patient millimetres.
+
+    Parameters
+    ----------
+    path : str or list of str
+        A file, a folder, or several files. Files of one DICOM folder are read as the series that they form.
+
+    Returns
+    -------
+    list of (data, keyword arguments, layer type)
+        The furniture of the viewer (letters, scale bar) appears with the first of them.
+
+    Raises
+    ------
+    MedSegError
+        In one sentence: which file, what is wrong, what to do.
+    """
+    from napari import current_viewer
+
+    from napari_medseg.widgets import scan_view
+
+    layers = [layer for each in _distinct(path) for layer in _read_one(each)]
+    viewer = current_viewer()
+    if viewer is not None:
+        scan_view.furnish(viewer)
+    return layers
+
+
+def _distinct(path: Paths) -> list[Path]:
+    """Paths to read: many DICOM files of one folder are that folder."""
+    paths = [Path(path)] if isinstance(path, str) else [Path(each) for each in path]
+    folders = {each.parent for each in paths}
+    if len(paths) > 1 and len(folders) == 1 and all(_looks_like_dicom(each) for each in paths):
+        return [folders.pop()]
+    return paths
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _read_one(path: Path) -> list[LayerTuple]:
+    from napari.utils.notifications import show_warning
+
+    from napari_medseg.errors import MedSegError
+    from napari_medseg.imaging.files import read_volumes
+    from napari_medseg.widgets.scan_view import layer_arguments
+
+    if _may_be_label_map(path):
+        labels = _read_labels(path)
+        if labels:
+            return labels
+    try:
+        volumes = read_volumes(path)
+    except MedSegError:
+        if path.suffix.lower() in _PICTURES:
+            return _read_as_picture(path)
+        raise
+    for warning in dict.fromkeys(text for volume in volumes for text in volume.warnings):
+        show_warning(warning)
+    return [(volume.data, layer_arguments(volume), "image") for volume in volumes]
+
+
+def _may_be_label_map(path: Path) -> bool:
+    """Whether a name says mask, or a DICOM header says segmentation."""
+    if path.is_dir():
+        return False
+    name = path.name.lower()
+    for separator in "-. ":
+        name = name.replace(separator, "_")
+    return bool(_MASK_WORDS & set(name.split("_"))) or _is_dicom_segmentation(path)
+
+
+def _is_dicom_segmentation(path: Path) -> bool:
+    if not _looks_like_dicom(path):
+        return False
+    import pydicom
+
+    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
+    return str(header.get("Modality", "")) == "SEG"
+
+
+def _read_labels(path: Path) -> list[LayerTuple]:
+    """Read a label map as a Labels layer; nothing where the file turns out to be a scan."""
+    from napari.utils.notifications import show_warning
+
+    from napari_medseg.errors import MedSegError
+    from napari_medseg.imaging.files import read_label_map
+    from napari_medseg.widgets.labels_layer import label_map_arguments
+
+    try:
+        label_map = read_label_map(path)
+    except MedSegError:
+        if path.name.lower().endswith((".seg.nrrd", ".dcm")):
+            raise
+        return []
+    for warning in label_map.warnings:
+        show_warning(warning)
+    return [(label_map.data, label_map_arguments(label_map, name=_stem(path)), "labels")]
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for suffix in (".nii.gz", ".seg.nrrd"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return path.stem
+
+
+def _read_as_picture(path: Path) -> list[LayerTuple]:
+    """Read a colour photograph or a microscope's stack as napari itself does."""
+    from napari_builtins.io import napari_get_reader
+
+    reader = napari_get_reader(str(path))
+    return list(reader(str(path))) if reader is not None else []
