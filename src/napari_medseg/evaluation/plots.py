@@ -1,0 +1,68 @@
+"""Plots of figures, drawn without a window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_medseg.evaluation.classification import Floats, calibration, roc
+from napari_medseg.evaluation.study import Case
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def plot_cases(cases: Sequence[Case]) -> Figure:
+    """Dice and HD95 of every case by label, and volume against reference volume."""
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=(11, 3.6), layout="constrained")
+    left, middle, right = page.subplots(1, 3)
+    names = list(dict.fromkeys(figures.name for case in cases for figures in case.figures))
+    for position, name in enumerate(names):
+        rows = [figures for case in cases for figures in case.figures if figures.name == name]
+        beside = position + np.linspace(-0.2, 0.2, len(rows))
+        left.plot(beside, [row.dice for row in rows], "o", markersize=4)
+        middle.plot(beside, [row.hd95_mm for row in rows], "o", markersize=4)
+        right.plot([row.reference_ml for row in rows], [row.volume_ml for row in rows], "o", markersize=4, label=name)
+    for axes, what in ((left, "Dice"), (middle, "HD95 (mm)")):
+        axes.set(ylabel=what, xticks=range(len(names)), xticklabels=names, xlim=(-0.5, len(names) - 0.5))
+    left.set_ylim(0, 1.02)
+    middle.set_ylim(bottom=0)
+    _diagonal(right, max((f.reference_ml for case in cases for f in case.figures), default=0.0) or 1.0)
+    right.set(xlabel="reference volume (ml)", ylabel="volume (ml)")
+    right.legend(frameon=False)
+    return page
+
+
+def plot_classification(truth: Sequence[str], probabilities: Floats, classes: Sequence[str]) -> Figure:
+    """ROC curves of each class against the rest (of the second class alone where there are two), and calibration."""
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=(8, 3.8), layout="constrained")
+    left, right = page.subplots(1, 2)
+    answers = np.asarray(truth)
+    shown = list(enumerate(classes))[1 if len(classes) == 2 else 0 :]
+    for column, name in shown:
+        positive = answers == name
+        if 0 < positive.sum() < len(positive):
+            false_positive, true_positive, _ = roc(positive, probabilities[:, column])
+            left.plot(false_positive, true_positive, label=name)
+        bins = calibration(probabilities[:, column], positive)
+        right.plot(bins.predicted, bins.observed, "o-", label=name)
+    left.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC")
+    right.set(
+        xlabel="predicted probability", ylabel="observed frequency", title="Calibration", xlim=(0, 1), ylim=(0, 1)
+    )
+    for axes in (left, right):
+        _diagonal(axes, 1.0)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    return page
+
+
+def _diagonal(axes: Axes, end: float) -> None:
+    axes.plot([0, end], [0, end], color="0.7", linewidth=1, zorder=0)
