@@ -24,7 +24,8 @@ BELOW = {
 }
 BELOW["widgets"] = {*BELOW["session"], "session"}
 BELOW["demo"] = {*BELOW["session"], "session"}
-BELOW["cli"] = {*BELOW["demo"], "demo"}
+BELOW["terminal"] = set()
+BELOW["cli"] = {*BELOW["demo"], "demo", "terminal"}
 BELOW["__main__"] = {"cli"}
 BELOW["errors"] = set()
 FOR_ALL = {"errors"}

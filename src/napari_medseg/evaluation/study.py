@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from napari_medseg.errors import EvaluationError
 from napari_medseg.evaluation.bootstrap import Interval, mean_interval
-from napari_medseg.evaluation.masks import MaskFigures, compare_masks
+from napari_medseg.evaluation.masks import MaskFigures, compare_masks, finite_or_none
 from napari_medseg.imaging.files import read_label_map
 
 FIGURES = tuple(f.name for f in fields(MaskFigures) if f.name not in ("label", "name", "tolerance_mm"))
@@ -23,6 +23,11 @@ class Case:
     name: str
     patient: str
     figures: tuple[MaskFigures, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures of all labels together, and of each label, as JSON can hold them."""
+        first, *labels = (figures.as_json() for figures in self.figures)
+        return {"case": self.name, "patient": self.patient, **first, "labels": labels or [first]}
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a label, as a table holds it."""
@@ -37,6 +42,23 @@ class Summary:
     name: str
     n_cases: int
     means: dict[str, Interval]
+
+    def as_json(self) -> dict[str, Any]:
+        """Means and intervals as JSON can hold them."""
+        means = {name: finite_or_none(asdict(interval)) for name, interval in self.means.items()}
+        return {"label": self.label, "name": self.name, "n_cases": self.n_cases, "means": means}
+
+
+def compare_files(mask: Path, reference: Path, *, tolerance_mm: float = 2.0, patient: str = "") -> Case:
+    """Compare a mask file with its reference.
+
+    Raises
+    ------
+    MedSegError
+        If a file cannot be read as a mask, or the grids differ.
+    """
+    figures = compare_masks(read_label_map(mask), read_label_map(reference), tolerance_mm=tolerance_mm)
+    return Case(mask.name, patient or mask.name, figures)
 
 
 def compare_folders(
@@ -67,8 +89,7 @@ def compare_folders(
         raise EvaluationError(f"{masks} {what}: {why}")
     patients = [_patient(name, patient_pattern) for name in names]
     for name, patient in zip(names, patients, strict=True):
-        mask, reference = read_label_map(masks / name), read_label_map(references / name)
-        yield Case(name, patient, compare_masks(mask, reference, tolerance_mm=tolerance_mm))
+        yield compare_files(masks / name, references / name, tolerance_mm=tolerance_mm, patient=patient)
 
 
 def summarise(cases: Sequence[Case], *, seed: int = 0) -> tuple[Summary, ...]:

@@ -1,0 +1,394 @@
+"""The command ``napari-medseg``: the same stories without a window.
+
+Exit status 0 when done, 1 for an expected error (one line on stderr), 2 for wrong usage. With ``--json`` stdout holds
+objects alone, one a line; what libraries print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medseg import __version__
+from napari_medseg.errors import MedSegError
+from napari_medseg.terminal import (
+    Results,
+    add_settings,
+    aligned,
+    checked_settings,
+    numbers,
+    results_on_stdout,
+    stop_on_signal,
+    with_joined_values,
+)
+
+if TYPE_CHECKING:
+    from napari_medseg.models.card import Card
+    from napari_medseg.segmentation.prompts import Point, Prompt
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    given = list(sys.argv[1:] if words is None else words)
+    name = given[0] if given and given[0] in _COMMANDS else ""
+    parser = _parser_of(name)
+    options = parser.parse_args(with_joined_values(given[1:] if name else given))
+    command = _COMMANDS[name] if name else _OPEN
+    try:
+        with results_on_stdout(as_json=getattr(options, "json", False)) as results:
+            command.run(options, results)
+    except (MedSegError, OSError, MemoryError) as error:
+        said = " ".join(str(error).split()) or "not enough memory: close other programs or choose a smaller scan"
+        print(f"napari-medseg: {said}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("napari-medseg: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Results], None]
+
+
+def _parser_of(name: str) -> argparse.ArgumentParser:
+    """Parser of one command, or of the program itself; only that command's settings are imported."""
+    if name:
+        command = _COMMANDS[name]
+        parser = argparse.ArgumentParser(prog=f"napari-medseg {name}", description=command.summary)
+        command.add_arguments(parser)
+        return parser
+    width = max(map(len, _COMMANDS))
+    listed = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in _COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="napari-medseg",
+        usage="napari-medseg [FILES...]\n       napari-medseg COMMAND ...",
+        description=_OPEN.summary,
+        epilog=f"commands:\n{listed}\n\nnapari-medseg COMMAND --help tells more. For research; not a medical device.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"napari-medseg {__version__}")
+    _OPEN.add_arguments(parser)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print objects, one a line, and nothing else")
+
+
+def _open_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, help="scans, masks or DICOM folders to open")
+
+
+def _open(options: argparse.Namespace, results: Results) -> None:
+    for path in options.files:
+        if not path.exists():
+            _parser_of("").error(f"{path} is neither a file nor a command ({', '.join(_COMMANDS)})")
+    import napari
+
+    viewer = napari.Viewer()
+    viewer.window.add_plugin_dock_widget("napari-medseg", "MedSeg")
+    for path in options.files:
+        viewer.open(path, plugin="napari-medseg")
+    napari.run()
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--headless", action="store_true", help="no window: write the mask and pictures into a folder")
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="that folder (default: demo_output)")
+
+
+def _demo(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.demo import show_demo, tell_demo
+
+    if not options.headless:
+        show_demo()
+        return
+    for line in tell_demo(options.out):
+        results.say(line)
+
+
+def _segment_arguments(parser: argparse.ArgumentParser) -> None:
+    point = numbers(3)
+    where = "position in the lesion, RAS millimetres; may be repeated"
+    parser.add_argument("scan", type=Path, help="scan file or DICOM folder")
+    parser.add_argument("--click", metavar="X,Y,Z", type=point, action="append", default=[], help=where)
+    parser.add_argument(
+        "--background",
+        metavar="X,Y,Z",
+        type=point,
+        action="append",
+        default=[],
+        help="position outside; may be repeated",
+    )
+    parser.add_argument("--box", metavar="X0,Y0,Z0,X1,Y1,Z1", type=numbers(6), help="two corners round the lesion, mm")
+    parser.add_argument("--model", help="name in the library or model folder (default: the active click model)")
+    parser.add_argument("--out", type=Path, required=True, help="mask to write: .nii .nii.gz .nrrd .seg.nrrd .mha")
+    _add_json(parser)
+
+
+def _segment(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.imaging.files import read_volume, write_label_map
+    from napari_medseg.segmentation.load import load_model
+
+    volume = read_volume(options.scan)
+    for warning in volume.warnings:
+        print(f"{options.scan.name}: {warning}", file=sys.stderr)
+    model = load_model(options.model)
+    start = time.perf_counter()
+    mask = model.segment(volume, _prompts(options))
+    seconds = time.perf_counter() - start
+    path = write_label_map(options.out, mask)
+    n_voxels = int((mask.data > 0).sum())
+    volume_ml = n_voxels * mask.voxel_ml
+    results.say(f"{path}: {volume_ml:.2f} ml in {seconds:.1f} s, by {model.card.title}; saved, verified")
+    if not n_voxels:
+        print("the mask is empty: nothing was found there", file=sys.stderr)
+    results.put(
+        {
+            "mask": str(path),
+            "n_voxels": n_voxels,
+            "volume_ml": volume_ml,
+            "seconds": seconds,
+            "model": model.card.name,
+            "version": model.card.version,
+            "sha256": model.card.sha256,
+            "warnings": list(volume.warnings),
+        }
+    )
+
+
+def _prompts(options: argparse.Namespace) -> list[Prompt]:
+    from napari_medseg.segmentation.prompts import Box, Click
+
+    clicks: list[Prompt] = [Click(point) for point in options.click]
+    background: list[Prompt] = [Click(point, positive=False) for point in options.background]
+    box: list[Prompt] = [Box(_point(options.box[:3]), _point(options.box[3:]))] if options.box else []
+    return box + clicks + background
+
+
+def _point(values: Sequence[float]) -> Point:
+    x, y, z = values
+    return x, y, z
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("mask", type=Path, help="mask file, or a folder of them")
+    parser.add_argument("reference", type=Path, help="its reference, or a folder with files of the same names")
+    parser.add_argument("--tolerance-mm", type=float, default=2.0, help="for the surface Dice (default: 2)")
+    parser.add_argument("--patients", metavar="REGEX", help="for folders: the patient in a file name, as a first group")
+    parser.add_argument("--report", metavar="DIR", type=Path, help="write figures.csv and report.html into this folder")
+    _add_json(parser)
+
+
+def _evaluate(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.evaluation.report import write_segmentation_report
+    from napari_medseg.evaluation.study import compare_files, compare_folders, summarise
+    from napari_medseg.evaluation.table import figures_lines, summary_lines
+
+    if options.reference.is_dir() and options.mask.is_dir():
+        cases = []
+        for case in compare_folders(
+            options.mask, options.reference, tolerance_mm=options.tolerance_mm, patient_pattern=options.patients
+        ):
+            results.say(f"{case.name}: Dice {case.figures[0].dice:.3f}")
+            cases.append(case)
+        results.say(aligned(summary_lines(summarise(cases))))
+        results.put({"cases": [case.as_json() for case in cases], "means": [s.as_json() for s in summarise(cases)]})
+    else:
+        cases = [compare_files(options.mask, options.reference, tolerance_mm=options.tolerance_mm)]
+        results.say(aligned(figures_lines(cases[0].figures)))
+        results.put(cases[0].as_json())
+    if options.report:
+        for path in write_segmentation_report(options.report, cases):
+            results.say(f"{path}: written")
+
+
+def _fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
+    from napari_medseg.learning.settings import FineTuneSettings, Strategy
+
+    pair = "a scan and its corrected mask; may be repeated"
+    parser.add_argument("--pair", metavar=("SCAN", "MASK"), nargs=2, type=Path, action="append", default=[], help=pair)
+    parser.add_argument("--corrections", metavar="DIR", type=Path, help="folder of accepted corrections to learn from")
+    parser.add_argument("--model", help="name in the library or model folder to start from (default: the click model)")
+    names = " ".join(f"{s.value}: {s.description}" for s in Strategy)
+    parser.add_argument("--strategy", choices=[s.value for s in Strategy], default=Strategy.AUTO.value, help=names)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the new version, whatever the verdict")
+    parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
+    add_settings(parser, FineTuneSettings, ("steps", "learning_rate", "device"))
+    _add_json(parser)
+
+
+def _fine_tune(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.imaging.files import read_label_map, read_volume
+    from napari_medseg.learning.fine_tune import fine_tune
+    from napari_medseg.learning.settings import FineTuneSettings
+    from napari_medseg.segmentation.load import load_model
+
+    settings = checked_settings(FineTuneSettings, options)
+    corrections: list[Any] = [(read_volume(scan), read_label_map(mask)) for scan, mask in options.pair]
+    if options.corrections:
+        from napari_medseg.learning.corrections import CorrectionStore
+
+        corrections += [stored.load() for stored in CorrectionStore(options.corrections).list()]
+    if not corrections:
+        raise MedSegError("there is nothing to learn from: give at least one --pair SCAN MASK or --corrections DIR")
+    model = load_model(options.model)
+    with stop_on_signal() as should_stop:
+        for report in fine_tune(
+            model,
+            corrections,
+            strategy=options.strategy,
+            out=options.out,
+            settings=settings,
+            seed=options.seed,
+            should_stop=should_stop,
+        ):
+            results.put(report)
+            results.say(report.message)
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    from napari_medseg.learning.train_click_model import ClickTraining
+
+    parser.add_argument("--data", type=Path, required=True, help="folder of collections of x_image and x_mask files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, card and the state to resume from")
+    parser.add_argument("--resume", action="store_true", help="go on from the state in that folder")
+    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
+    add_settings(parser, ClickTraining, ("minutes", "steps", "seed", "workers"))
+    _add_json(parser)
+
+
+def _train(options: argparse.Namespace, results: Results) -> None:
+    from dataclasses import asdict
+
+    from napari_medseg.learning.train_click_model import ClickTraining, train_click_model
+
+    settings = checked_settings(ClickTraining, options)
+    for report in train_click_model(options.data, options.out, settings, device=options.device, resume=options.resume):
+        dice = ", ".join(f"{d:.3f}" for d in report.dice)
+        results.put(asdict(report))
+        results.say(
+            f"step {report.step}, {report.seconds / 60:.1f} min, {report.progress:.0%}: loss {report.loss:.4f}"
+            + (f", held-out Dice after each click {dice}" if dice else "")
+        )
+    results.say(f"{options.out}: weights and card written")
+
+
+def _models_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|rollback|activate|export|import")
+    _add_json(actions.add_parser("list", help="all models and versions; a star marks the active one"))
+    for name, what in (
+        ("show", "the card of a version"),
+        ("rollback", "go back to the version that was active before"),
+        ("activate", "make a version the active one"),
+        ("export", "copy a version into a folder"),
+    ):
+        action = actions.add_parser(name, help=what)
+        action.add_argument("name", nargs="?", default="click", help="name in the library (default: click)")
+        if name != "rollback":
+            action.add_argument("--version", type=int, required=name == "activate", help="default: the active one")
+        if name == "export":
+            action.add_argument("--out", type=Path, required=True, help="folder to write")
+        _add_json(action)
+    action = actions.add_parser("import", help="check a model folder and add it as a new version, not yet active")
+    action.add_argument("folder", type=Path, help="model folder: weights.safetensors and card.json")
+    action.add_argument("--name", help="name in the library (default: the one in its card)")
+    _add_json(action)
+
+
+def _models(options: argparse.Namespace, results: Results) -> None:
+    _MODEL_ACTIONS[options.action](options, results)
+
+
+def _list_models(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.models.library import Library
+
+    library = Library()
+    lines = [["model", "version", "made", "labels"]]
+    for name in library.names():
+        for card in library.versions(name):
+            is_active = card.version == library.active(name)
+            labels = ", ".join(card.labels.values()) or "what is clicked"
+            lines.append([name, f"{'*' if is_active else ' '} {card.version}", card.created[:10], labels])
+            results.put({**card.model_dump(mode="json"), "name": name, "active": is_active})
+    results.say(aligned(lines))
+
+
+def _show_model(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.models.checkpoint import read_card
+    from napari_medseg.models.library import Library
+
+    card = read_card(Library().path(options.name, options.version))
+    results.put(card)
+    results.say(card.model_dump_json(indent=2))
+
+
+def _roll_back(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.models.library import Library
+
+    _say_active(results, options.name, Library().rollback(options.name))
+
+
+def _activate(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.models.library import Library
+
+    Library().activate(options.name, options.version)
+    _say_active(results, options.name, options.version)
+
+
+def _say_active(results: Results, name: str, version: int) -> None:
+    results.put({"name": name, "active": version})
+    results.say(f"{name} version {version} is active")
+
+
+def _export_model(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.models.checkpoint import load_checkpoint, save_checkpoint
+    from napari_medseg.models.library import Library
+
+    checkpoint = load_checkpoint(Library().path(options.name, options.version))
+    _say_stored(results, checkpoint.card, save_checkpoint(options.out, checkpoint.network, checkpoint.card))
+
+
+def _import_model(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.models.checkpoint import load_checkpoint
+    from napari_medseg.models.library import Library
+
+    library, checkpoint = Library(), load_checkpoint(options.folder)
+    name = options.name or checkpoint.card.name
+    version = library.add(name, checkpoint)
+    _say_stored(
+        results, checkpoint.card.model_copy(update={"name": name, "version": version}), library.path(name, version)
+    )
+
+
+def _say_stored(results: Results, card: Card, folder: Path) -> None:
+    results.put({"name": card.name, "version": card.version, "folder": str(folder)})
+    results.say(f"{card.title} is in {folder}")
+
+
+_MODEL_ACTIONS: dict[str, Callable[[argparse.Namespace, Results], None]] = {
+    "list": _list_models,
+    "show": _show_model,
+    "rollback": _roll_back,
+    "activate": _activate,
+    "export": _export_model,
+    "import": _import_model,
+}
+_OPEN = _Command("Open napari with the MedSeg dock, and the files given.", _open_arguments, _open)
+_COMMANDS = {
+    "demo": _Command("The whole story on the sample scan.", _demo_arguments, _demo),
+    "segment": _Command("Segment a scan, from clicks or automatically.", _segment_arguments, _segment),
+    "fine-tune": _Command("Teach a model with corrected masks.", _fine_tune_arguments, _fine_tune),
+    "evaluate": _Command("Compare a mask, or a folder of them, with its reference.", _evaluate_arguments, _evaluate),
+    "models": _Command("List, show, activate, roll back, export and import models.", _models_arguments, _models),
+    "train-click-model": _Command("Train the click model anew.", _train_arguments, _train),
+}
