@@ -93,6 +93,28 @@ def memory_grid(shape_zyx: tuple[int, ...], affine_zyx: NDArray[np.float64]) -> 
     return DiskGrid((x, y, z), np.asarray(affine_zyx @ reverse), (2, 1, 0), (False, False, False))
 
 
+def grid_of(label_map: LabelMap) -> DiskGrid:
+    """Return the grid to save a label map on: its scan's on-disk grid where it has one, else its own.
+
+    Raises
+    ------
+    ImagingError
+        If the label map does not lie on the grid that it carries.
+    """
+    grid = label_map.grid
+    if grid is None:
+        return memory_grid(label_map.data.shape, label_map.affine)
+    if memory_shape(grid) != label_map.data.shape:
+        raise ImagingError(
+            f"the mask has shape {label_map.data.shape} but its scan has shape {memory_shape(grid)}; resample the mask "
+            "onto the scan first"
+        )
+    distance = corner_distance_mm(grid_affine(grid), label_map.affine, label_map.data.shape)
+    if distance > 1e-2:
+        raise ImagingError(f"the mask lies {distance:.3g} mm away from its scan; resample it onto the scan first")
+    return grid
+
+
 def same_grid(a: Volume | LabelMap, b: Volume | LabelMap, tol_mm: float = 1e-3) -> bool:
     """Whether two arrays have the same shape and every voxel of both lies at the same place, within ``tol_mm``."""
     if a.data.shape != b.data.shape:

@@ -1,0 +1,199 @@
+"""NIfTI-1 and NIfTI-2, single files and .hdr/.img pairs, gzip or not whatever the name says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from numpy.typing import NDArray
+
+from napari_medseg.errors import ImagingError
+from napari_medseg.imaging.content import Content
+from napari_medseg.imaging.durable import write_durably
+from napari_medseg.imaging.limits import check_claim, check_memory, refusing_damage
+from napari_medseg.imaging.modality import guess_modality
+from napari_medseg.imaging.nifti_header import NiftiHeader, header_bytes, parse_header
+from napari_medseg.imaging.orientation import corner_distance_mm, grid_of, to_disk, to_memory
+from napari_medseg.imaging.suffixes import NIFTI_SUFFIXES, stem_of, suffix_of
+from napari_medseg.imaging.volume import DiskGrid, LabelMap, Volume
+from napari_medseg.imaging.voxels import as_labels, native, not_finite_warning, scaled, scaled_dtype, slabs
+
+_LEVEL = 1
+_GZIP_WBITS = 31
+_HEADER_FILES = (".hdr", ".hdr.gz")
+_VOXEL_FILES = (".img", ".img.gz")
+
+
+def read_nifti(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
+    """Read every volume of a NIfTI file, or the first one alone.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or either file of a .hdr/.img pair.
+    first_only : bool
+        Read one volume of a 4-D file; a warning says that there are more.
+
+    Raises
+    ------
+    ImagingError
+        If the header or the voxels cannot be trusted; names the file and what is wrong.
+    """
+    with refusing_damage(path, "NIfTI"):
+        header, stored, warnings = _read_stored(path, first_only=first_only)
+        volumes = []
+        for index in range(len(stored)):
+            data = scaled(stored[index], header.slope, header.intercept)
+            memory, affine, grid = to_memory(data.T, header.affine)
+            number = f" [{index + 1} of {header.n_volumes}]" if len(stored) > 1 else ""
+            volumes.append(
+                Volume(
+                    data=memory,
+                    affine=affine,
+                    name=stem_of(path) + number,
+                    modality=guess_modality(memory),
+                    path=path,
+                    grid=grid,
+                    warnings=(*warnings, *not_finite_warning(data, path.name)),
+                )
+            )
+        return tuple(volumes)
+
+
+def read_nifti_label_map(path: Path) -> LabelMap:
+    """Read a mask of any numeric type that holds whole numbers from 0 to 65535."""
+    with refusing_damage(path, "NIfTI"):
+        header, stored, warnings = _read_stored(path, first_only=True)
+        data = as_labels(scaled(stored[0], header.slope, header.intercept), path.name)
+        memory, affine, grid = to_memory(data.T, header.affine)
+        return LabelMap(data=memory, affine=affine, grid=grid, path=path, warnings=warnings)
+
+
+def write_nifti_label_map(path: Path, label_map: LabelMap) -> Path:
+    """Save a mask on its scan's on-disk grid, read it back and compare.
+
+    Only geometry is written: no text, no extension, nothing of the source's header.
+    """
+    grid = grid_of(label_map)
+    data = to_disk(as_labels(label_map.data, path.name), grid).T
+    header = _minimal_header(grid, data.dtype)
+    compress = path.name.lower().endswith(".gz")
+
+    def write(temporary: Path) -> None:
+        compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP_WBITS) if compress else None
+        with temporary.open("wb") as file:
+            file.write(compressor.compress(header) if compressor else header)
+            for slab in slabs(data):
+                piece = np.ascontiguousarray(data[slab])
+                file.write(compressor.compress(piece) if compressor else piece.data)
+            if compressor:
+                file.write(compressor.flush())
+
+    def verify(temporary: Path) -> None:
+        _compare(temporary, path.name, grid, data)
+
+    return write_durably(path, write, verify)
+
+
+def _read_stored(path: Path, *, first_only: bool) -> tuple[NiftiHeader, NDArray[Any], tuple[str, ...]]:
+    """Header, stored voxels (N, K, J, I) in this machine's byte order, and warnings."""
+    header_path = _header_file(path)
+    with Content(header_path) as content:
+        block = content.read(348)
+        block += content.read(max(header_bytes(block) - len(block), 0))
+        header = parse_header(block, header_path.name)
+        if not header.is_pair:
+            return _read_voxels(content, header, header.offset - len(block), first_only=first_only)
+        content.finish()
+    with Content(_voxel_file(header_path)) as content:
+        return _read_voxels(content, header, header.offset, first_only=first_only)
+
+
+def _read_voxels(
+    content: Content, header: NiftiHeader, skip: int, *, first_only: bool
+) -> tuple[NiftiHeader, NDArray[Any], tuple[str, ...]]:
+    n_volumes = 1 if first_only else header.n_volumes
+    warnings = list(header.warnings)
+    if header.n_volumes > n_volumes:
+        warnings.append(f"{content.name} holds {header.n_volumes} volumes; this is the first of them.")
+    shape = (*header.shape, header.n_volumes) if n_volumes > 1 else header.shape
+    check_memory(content.name, shape, n_volumes * _needed_bytes(header))
+    check_claim(content.name, header.offset + header.n_volumes * header.volume_bytes, content.most_bytes)
+    stored = np.empty((n_volumes, *reversed(header.shape)), header.dtype)
+    content.skip(skip)
+    content.fill(stored)
+    content.skip((header.n_volumes - n_volumes) * header.volume_bytes)
+    surplus = content.finish()
+    if surplus:
+        warnings.append(f"{content.name} holds {surplus} bytes more than its header says; they were ignored.")
+    return header, native(stored), tuple(warnings)
+
+
+def _needed_bytes(header: NiftiHeader) -> int:
+    result = scaled_dtype(header.dtype, header.slope, header.intercept)
+    if result == header.dtype.newbyteorder("="):
+        return header.volume_bytes
+    return header.volume_bytes + header.volume_bytes // header.dtype.itemsize * result.itemsize
+
+
+def _header_file(path: Path) -> Path:
+    if suffix_of(path, NIFTI_SUFFIXES) not in _VOXEL_FILES:
+        return path
+    found = _beside(path, _HEADER_FILES)
+    if found is None:
+        raise ImagingError(f"{path.name} holds voxels without a header; put its .hdr file into the same folder")
+    return found
+
+
+def _voxel_file(header_path: Path) -> Path:
+    found = _beside(header_path, _VOXEL_FILES)
+    if found is None:
+        raise ImagingError(
+            f"{header_path.name} says that its voxels are in an .img file, which is missing; put it into the same "
+            "folder"
+        )
+    return found
+
+
+def _beside(path: Path, suffixes: tuple[str, ...]) -> Path | None:
+    stem = stem_of(path)
+    candidates = (path.with_name(stem + form) for suffix in suffixes for form in (suffix, suffix.upper()))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _minimal_header(grid: DiskGrid, dtype: np.dtype[Any]) -> bytes:
+    """Geometry and type alone: sform, and qform where a quaternion can say the same."""
+    header: Any = Nifti1Header() if max(grid.shape) < 32768 else Nifti2Header()  # type: ignore[no-untyped-call]
+    header.set_data_dtype(dtype)
+    header.set_data_shape(grid.shape)
+    header["vox_offset"] = header.sizeof_hdr + 4
+    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    header.set_xyzt_units("mm")
+    header.set_qform(grid.affine, code=1)
+    if corner_distance_mm(header.get_qform(), grid.affine, grid.shape) > 1e-3:
+        header["qform_code"] = 0
+    header.set_sform(grid.affine, code=1)
+    return bytes(header.binaryblock) + bytes(4)
+
+
+def _compare(temporary: Path, name: str, grid: DiskGrid, data: NDArray[Any]) -> None:
+    """Raise unless the file just written reads back as this grid with these voxels."""
+    with Content(temporary) as content:
+        block = content.read(348)
+        block += content.read(max(header_bytes(block) - len(block), 0))
+        header = parse_header(block, name)
+        content.skip(header.offset - len(block))
+        same = header.shape == grid.shape and header.dtype.newbyteorder("=") == data.dtype
+        same = same and corner_distance_mm(header.affine, grid.affine, grid.shape) < 1e-2
+        buffer = np.empty_like(data[next(slabs(data))], order="C")
+        for slab in slabs(data):
+            piece = buffer[: slab.stop - slab.start]
+            if same:
+                content.fill(piece)
+                same = np.array_equal(piece, data[slab])
+        if not same or content.finish():
+            raise ImagingError(f"{name} did not read back as it was written; the disk may be failing, save elsewhere")
