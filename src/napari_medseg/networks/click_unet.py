@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList([ResidualBlock(widths[0], widths[0])])
         self.downs = nn.ModuleList()
-        for n_in, n_out in zip(widths, widths[1:], strict=False):
+        for n_in, n_out in pairwise(widths):
             self.downs.append(nn.Conv3d(n_in, n_out, 2, stride=2))
             self.levels.append(ResidualBlock(n_out, n_out))
         self.bottom = ResidualBlock(widths[-1], widths[-1])
@@ -54,7 +55,7 @@ class Decoder(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))[::-1]
+        pairs = list(pairwise(widths))[::-1]
         self.ups = nn.ModuleList([nn.Conv3d(coarse, fine, 1) for fine, coarse in pairs])
         self.blocks = nn.ModuleList([ResidualBlock(2 * fine, fine) for fine, _ in pairs])
 

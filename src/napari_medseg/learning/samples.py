@@ -1,0 +1,278 @@
+"""Training samples of the click model: a view with simulated prompts, and the truth in that view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from pathlib import Path
+
+import cc3d
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from napari_medseg.errors import LearningError
+from napari_medseg.imaging.files import read_label_map, read_volume
+from napari_medseg.learning.click_simulation import correcting_click, damaged, place_click
+from napari_medseg.learning.synthetic import SyntheticScan, make_scan
+from napari_medseg.segmentation.views import VALID, Prompts, View, render, sample
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledScan:
+    """A real scan with the mask of its lesion.
+
+    Parameters
+    ----------
+    image : ndarray, shape (Z, Y, X)
+        The scan.
+    mask : ndarray of bool, shape (Z, Y, X)
+        The lesion.
+    spacing_mm : tuple of float
+        Voxel size along (z, y, x).
+    group : str
+        The collection it belongs to; collections are drawn equally often.
+    patient : str
+        Never split: all scans of a patient train, or none does.
+    """
+
+    image: NDArray[np.generic]
+    mask: NDArray[np.bool_]
+    spacing_mm: tuple[float, float, float]
+    group: str
+    patient: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One view for the network.
+
+    Parameters
+    ----------
+    inputs : ndarray of float32, shape (7, N, N, N)
+        As `segmentation.views.render` makes them.
+    truth : ndarray of float32, shape (N, N, N)
+        Share of each point that belongs to the lesion.
+    total : float
+        Size of the whole lesion in the view's points, the part outside the view included.
+    """
+
+    inputs: Floats
+    truth: Floats
+    total: float
+
+
+def find_pairs(root: Path, collections: Sequence[str]) -> list[tuple[Path, Path, str, str]]:
+    """Find `x_image` / `x_mask` pairs in ``root/collection/patient/`` or as ``root/collection/patient_...``.
+
+    Returns
+    -------
+    list of (image, mask, collection, patient)
+        Sorted by path. Sequences in one patient's folder are collections of their own (``sarcoma/CT``).
+    """
+    pairs = []
+    for collection in collections:
+        for image in sorted((root / collection).rglob("*_image.nii.gz")):
+            mask = image.with_name(image.name.replace("_image", "_mask"))
+            if not mask.exists():
+                continue
+            nested = image.parent != root / collection
+            patient = image.parent.name if nested else image.name.split("_")[0]
+            group = f"{collection}/{image.name.removesuffix('_image.nii.gz')}" if nested else collection
+            pairs.append((image, mask, group, f"{collection}/{patient}"))
+    if not pairs:
+        raise LearningError(f"found no pair x_image.nii.gz, x_mask.nii.gz in {root} for {', '.join(collections)}")
+    return pairs
+
+
+def is_held_out(patient: str) -> bool:
+    """Whether a patient is kept out of training: about one in four, by a hash of the name, whatever else is there."""
+    return int(sha1(patient.encode(), usedforsecurity=False).hexdigest(), 16) % 4 == 0
+
+
+def read_pairs(pairs: Iterable[tuple[Path, Path, str, str]]) -> list[LabelledScan]:
+    """Read scans with their masks into memory."""
+    scans = []
+    for image, mask, group, patient in pairs:
+        volume, truth = read_volume(image), read_label_map(mask)
+        scans.append(LabelledScan(volume.data, np.asarray(truth.data) > 0, volume.spacing_mm, group, patient))
+    return scans
+
+
+def draw_samples(
+    rng: Generator, scans: Sequence[LabelledScan], *, n: int, size: int, synthetic_share: float = 0.5
+) -> list[Sample]:
+    """Draw a batch: views of one fresh synthetic scan, and of real ones, each collection as often as the others."""
+    n_synthetic = n if not scans else int(rng.binomial(n, synthetic_share))
+    samples: list[Sample] = []
+    synthetic = make_scan(rng) if n_synthetic else None
+    image: NDArray[np.generic]
+    groups: dict[str, list[LabelledScan]] = {}
+    for scan in scans:
+        groups.setdefault(scan.group, []).append(scan)
+    names = sorted(groups)
+    while len(samples) < n:
+        if synthetic is not None and len(samples) < n_synthetic:
+            found = _synthetic_target(rng, synthetic)
+            if found is None:
+                synthetic = make_scan(rng)
+                continue
+            image, mask, spacing = synthetic.image, found, synthetic.spacing_mm
+        else:
+            group = groups[names[int(rng.integers(len(names)))]]
+            scan = group[int(rng.integers(len(group)))]
+            image, mask, spacing = scan.image, scan.mask, scan.spacing_mm
+        samples.append(_augmented(rng, make_sample(rng, image, mask, spacing, size)))
+    return samples
+
+
+def _synthetic_target(rng: Generator, scan: SyntheticScan) -> NDArray[np.bool_] | None:
+    """One object of the scan, lesions more often than organs: the component that a random voxel of it lies in."""
+    numbers, counts = np.unique(scan.objects, return_counts=True)
+    usable = [(int(k), k in scan.lesions) for k, m in zip(numbers, counts, strict=True) if k > 0 and m >= 8]
+    if not usable:
+        return None
+    weights = np.array([5.0 if is_lesion else 1.0 for _, is_lesion in usable])
+    number = usable[int(rng.choice(len(usable), p=weights / weights.sum()))][0]
+    components = cc3d.connected_components(scan.objects == number, connectivity=6)
+    inside = np.argwhere(components)
+    chosen = components[tuple(inside[int(rng.integers(len(inside)))])]
+    mask: NDArray[np.bool_] = components == chosen
+    return mask if mask.sum() >= 8 else None
+
+
+def make_sample(
+    rng: Generator, image: NDArray[np.generic], mask: NDArray[np.bool_], spacing_mm: Sequence[float], size: int
+) -> Sample:
+    """Simulate one moment of a user's work on a lesion: the first prompt, or a correction of a wrong mask."""
+    low, high = _bounding_box(mask)
+    spacing = np.asarray(spacing_mm, float)
+    diameter = float(((high - low) * spacing).max())
+    correcting = rng.random() < 0.4
+    previous = _damaged_in_array(rng, mask, low, high) if correcting else None
+    prompts = _prompts(rng, mask, previous, low, high, spacing)
+    if previous is None:
+        extent = diameter * float(np.exp(rng.uniform(np.log(0.6), np.log(9.0))))
+        anchor = prompts.points[0] if len(prompts.points) else (low + high - 1) / 2
+    else:
+        extent = diameter * float(rng.uniform(1.1, 2.6))
+        anchor = (low + high - 1) / 2 + rng.normal(0, 0.08, 3) * diameter / spacing
+    extent = float(np.clip(extent, 10.0 * spacing.min(), 1.6 * (spacing * mask.shape).max()))
+    view = View(np.asarray(anchor, float), extent, size)
+    inputs = render(image, view, spacing_mm, prompts, previous)
+    truth = sample(mask, view, spacing_mm) * inputs[VALID]
+    total = float(mask.sum() * spacing.prod() / (extent / size) ** 3)
+    return Sample(inputs, truth, total)
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    where = np.argwhere(mask)
+    return where.min(0), where.max(0) + 1
+
+
+def _damaged_in_array(
+    rng: Generator, mask: NDArray[np.bool_], low: NDArray[np.int64], high: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    margin = np.maximum((high - low) // 3, 2)
+    cut = tuple(slice(int(max(0, a - m)), int(b + m)) for a, b, m in zip(low, high, margin, strict=True))
+    previous = np.zeros_like(mask)
+    previous[cut] = damaged(mask[cut], rng)
+    return previous
+
+
+def _prompts(
+    rng: Generator,
+    mask: NDArray[np.bool_],
+    previous: NDArray[np.bool_] | None,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    spacing: NDArray[np.float64],
+) -> Prompts:
+    """Points (clicks and scribbles) and boxes, oldest first."""
+    points: list[NDArray[np.float64]] = []
+    signs: list[bool] = []
+    ages: list[int] = []
+    boxes: tuple[tuple[NDArray[np.float64], NDArray[np.float64], bool], ...] = ()
+    kind = rng.random()
+    if kind < 0.15:
+        boxes = (_loose_box(rng, low, high),)
+    if kind > 0.07 or not boxes:
+        first = _inside(rng, mask, low, high, spacing)
+        scribble = _scribble(rng, mask, first) if rng.random() < 0.12 else first[None]
+        points.extend(scribble)
+        signs.extend([True] * len(scribble))
+        ages.extend([0] * len(scribble))
+    if previous is not None:
+        for _ in range(int(rng.integers(1, 4))):
+            cut = tuple(slice(int(max(0, a - 3)), int(b + 3)) for a, b in zip(low, high, strict=True))
+            found = correcting_click(mask[cut], previous[cut], rng, tuple(spacing))
+            if found is None:
+                break
+            ages = [a + 1 for a in ages]
+            points.append(found[0] + np.array([c.start for c in cut]))
+            signs.append(found[1])
+            ages.append(0)
+    elif rng.random() < 0.12:  # a click outside from the start
+        outside = np.clip((low + high) / 2 + rng.normal(0, 0.6, 3) * (high - low), 0, np.array(mask.shape) - 1)
+        if not mask[tuple(outside.astype(int))]:
+            points.append(np.floor(outside))
+            signs.append(False)
+            ages.append(0)
+    jitter = rng.uniform(-0.5, 0.5, (len(points), 3))
+    array = np.array(points, float).reshape(-1, 3) + jitter
+    return Prompts(array, np.array(signs, bool), np.array(ages, np.int64), boxes)
+
+
+def _inside(
+    rng: Generator,
+    mask: NDArray[np.bool_],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    spacing: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    cut = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    index = place_click(mask[cut], rng, tuple(spacing), centred=0.6)
+    assert index is not None
+    return index + low
+
+
+def _scribble(rng: Generator, mask: NDArray[np.bool_], start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A wandering line in the slice of `start`, as far as it stays inside."""
+    direction, point = rng.normal(0, 1, 2), start.copy()
+    line = [point.copy()]
+    for _ in range(int(rng.integers(4, 30))):
+        direction += rng.normal(0, 0.4, 2)
+        point[1:] += direction / (np.linalg.norm(direction) + 1e-6)
+        index = np.rint(point).astype(int)
+        if (index < 0).any() or (index >= mask.shape).any() or not mask[tuple(index)]:
+            break
+        line.append(point.copy())
+    return np.array(line)
+
+
+def _loose_box(
+    rng: Generator, low: NDArray[np.int64], high: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    slack = np.maximum((high - low) * 0.1, 1.0)
+    a = low - 0.5 - slack * rng.uniform(-0.3, 1.5, 3)
+    b = high - 0.5 + slack * rng.uniform(-0.3, 1.5, 3)
+    if rng.random() < 0.4:  # drawn on one slice: no thickness across it
+        a[0] = b[0] = np.rint((low[0] + high[0] - 1) / 2)
+    return a, b, True
+
+
+def _augmented(rng: Generator, s: Sample) -> Sample:
+    """Mirror and turn at random: the click model knows no sides."""
+    axes = tuple(int(k) for k in np.flatnonzero(rng.random(3) < 0.5))
+    order = rng.permutation(3)
+    inputs = np.flip(s.inputs, tuple(a + 1 for a in axes)).transpose(0, *(order + 1))
+    truth = np.flip(s.truth, axes).transpose(*order)
+    inputs = np.ascontiguousarray(inputs)
+    if rng.random() < 0.5:
+        inputs[0] = inputs[0] * rng.uniform(0.8, 1.2) + rng.uniform(-0.2, 0.2)
+    if rng.random() < 0.15:
+        inputs[0] += rng.normal(0, rng.uniform(0.02, 0.2), inputs[0].shape).astype(np.float32)
+    return Sample(inputs, np.ascontiguousarray(truth), s.total)

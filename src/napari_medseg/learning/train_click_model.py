@@ -1,0 +1,344 @@
+"""Train the click model: synthetic scans and real lesions, simulated clicks, one loop.
+
+Each batch is used for up to three rounds of clicks: the network's own answer becomes the previous mask, a correcting
+click is placed in its largest error, and it learns from that too. So it is corrected in training as it is in use.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator as Random
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from napari_medseg.errors import LearningError
+from napari_medseg.learning.click_simulation import correcting_click
+from napari_medseg.learning.samples import (
+    LabelledScan,
+    Sample,
+    draw_samples,
+    find_pairs,
+    is_held_out,
+    read_pairs,
+)
+from napari_medseg.models.card import Card
+from napari_medseg.models.checkpoint import save_checkpoint
+from napari_medseg.networks.click_unet import WIDTHS, ClickUNet
+from napari_medseg.segmentation.views import BALL_RADIUS, FADE, NEGATIVE, POSITIVE, PREVIOUS, VALID
+
+_STATE = "training_state.pt"
+_VALIDATION_SEED = 20_000_003
+
+
+class ClickTraining(BaseModel):
+    """Settings of a training run; they are stored in the card of the weights."""
+
+    steps: int = Field(20_000, gt=0, title="Steps", description="Length of the run; with minutes, the shorter ends it.")
+    minutes: float | None = Field(None, gt=0, title="Minutes", description="Time limit; the schedule follows it.")
+    seed: int = Field(0, title="Seed", description="The same seed and steps repeat a run.")
+    collections: tuple[str, ...] = Field(
+        ("sarcoma", "lung_nodules"), title="Collections", description="Folders of the data folder to learn from."
+    )
+    synthetic_share: float = Field(
+        0.5, ge=0, le=1, title="Synthetic share", description="Part of each batch that is synthetic."
+    )
+    sizes: tuple[tuple[int, int], ...] = Field(
+        ((48, 8), (64, 4)), title="Sizes", description="Pairs of view size and batch size, taken in turn."
+    )
+    learning_rate: float = Field(1.5e-3, gt=0, title="Learning rate", description="AdamW's, before its cosine decay.")
+    widths: tuple[int, ...] = Field(WIDTHS, title="Widths", description="Channels of the network's four levels.")
+    ema: float = Field(0.998, ge=0, lt=1, title="EMA", description="Decay of the averaged weights that are kept.")
+    rounds: int = Field(
+        2, ge=1, title="Rounds", description="How often a batch is used, each time with one more click."
+    )
+    workers: int = Field(1, ge=0, title="Workers", description="Processes that prepare batches.")
+
+
+@dataclass(frozen=True, slots=True)
+class ClickReport:
+    """What a run says of itself every now and then: losses since the last one, and Dice on held-out lesions."""
+
+    step: int
+    seconds: float
+    progress: float
+    loss: float
+    dice: tuple[float, ...] = ()
+    message: str = ""
+
+
+class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Batch number i of a seed, the same whenever and wherever it is made."""
+
+    def __init__(self, scans: Sequence[LabelledScan], settings: ClickTraining, seed: int, start: int, n: int) -> None:
+        self.scans, self.settings, self.seed, self.start, self.n = scans, settings, seed, start, n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
+        torch.set_num_threads(1)
+        number = self.start + item
+        size, n = self.settings.sizes[number % len(self.settings.sizes)]
+        rng = np.random.default_rng((self.seed, number))
+        return collate(draw_samples(rng, self.scans, n=n, size=size, synthetic_share=self.settings.synthetic_share))
+
+
+def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+    """Stack samples: inputs (B, 7, N, N, N), truth (B, 1, N, N, N), whole sizes (B,)."""
+    return (
+        torch.from_numpy(np.stack([s.inputs for s in samples])),
+        torch.from_numpy(np.stack([s.truth for s in samples]))[:, None],
+        torch.tensor([s.total for s in samples], dtype=torch.float32),
+    )
+
+
+def click_loss(logits: Tensor, quality: Tensor, inputs: Tensor, truth: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Dice + BCE inside the scan, heavier where the user clicked, and BCE of the estimated Dice.
+
+    Returns
+    -------
+    Tensor, scalar
+        The loss.
+    Tensor, shape (B,)
+        Dice of the thresholded masks with the whole lesions.
+    """
+    logits = logits.float()
+    inside = inputs[:, VALID : VALID + 1]
+    clicked = torch.maximum(inputs[:, POSITIVE : POSITIVE + 1], inputs[:, NEGATIVE : NEGATIVE + 1])
+    weight = inside * (1.0 + 8.0 * (clicked - 0.55).clamp_min(0.0))
+    probability = logits.sigmoid() * inside
+    axes = (1, 2, 3, 4)
+    bce = (F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * weight).sum(axes) / weight.sum(axes)
+    overlap = 2 * (probability * truth).sum(axes) + 1.0
+    dice = 1 - overlap / (probability.sum(axes) + truth.sum(axes) + 1.0)
+    with torch.no_grad():
+        mask = ((logits > 0) & (inside > 0)).float()
+        reached = 2 * (mask * truth).sum(axes) / (mask.sum(axes) + total.clamp_min(1e-3))
+        reached = reached.clamp(0, 1)
+    estimate = F.binary_cross_entropy_with_logits(quality, reached)
+    return (dice + 2.0 * bce).mean() + 0.3 * estimate, reached
+
+
+def next_round(inputs: Tensor, truth: Tensor, logits: Tensor, rng: Random) -> Tensor:
+    """Inputs for another round: the answer as the previous mask, and a correcting click in its largest error."""
+    inputs = inputs.clone()
+    mask = (logits.detach() > 0).float() * inputs[:, VALID : VALID + 1]
+    inputs[:, PREVIOUS] = mask[:, 0]
+    inputs[:, POSITIVE : NEGATIVE + 1] *= FADE
+    wanted = (truth > 0.5).cpu().numpy()
+    given = (mask > 0).cpu().numpy()
+    seen = (inputs[:, VALID] > 0).cpu().numpy()
+    for k in range(len(inputs)):
+        found = correcting_click(wanted[k, 0] & seen[k], given[k, 0] & seen[k], rng)
+        if found is not None:
+            index, positive = found
+            channel = inputs[k, POSITIVE if positive else NEGATIVE]
+            channel.copy_(torch.maximum(channel, _ramp(index, channel.shape[0]).to(channel)))
+    return inputs
+
+
+def _ramp(index: NDArray[np.float64], size: int) -> Tensor:
+    z, y, x = (torch.arange(size, dtype=torch.float32) - float(c) for c in index)
+    distance = (z[:, None, None] ** 2 + y[:, None] ** 2 + x**2).sqrt()
+    return (1.0 - distance / BALL_RADIUS).clamp_min(0.0)
+
+
+class _Run:
+    """Network, average, optimiser and step: everything that a resumed run needs."""
+
+    def __init__(self, settings: ClickTraining, device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.device = settings, device
+        self.network = ClickUNet(widths=settings.widths).to(device)
+        self.average = ClickUNet(widths=settings.widths).to(device)
+        self.average.load_state_dict(self.network.state_dict())
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
+        self.step, self.seconds = 0, 0.0
+
+    def progress(self) -> float:
+        """Part of the run that is done, by steps or by time, whichever is further."""
+        by_time = self.seconds / 60.0 / self.settings.minutes if self.settings.minutes else 0.0
+        return min(1.0, max(self.step / self.settings.steps, by_time))
+
+    def learn(self, inputs: Tensor, truth: Tensor, total: Tensor) -> tuple[float, Tensor]:
+        """One optimiser step; returns the loss and the logits that it was measured on."""
+        warm = min(1.0, (self.step + 1) / 200)
+        rate = self.settings.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * self.progress())))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits, quality = self.network(inputs)
+        loss, _ = click_loss(logits, quality, inputs, truth, total)
+        if not torch.isfinite(loss):
+            raise LearningError(f"the loss is not a number at step {self.step}: lower the learning rate and resume")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for kept, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
+        return float(loss.detach()), logits.detach()
+
+    def save(self, folder: Path) -> None:
+        """Write the state beside the old one, then replace it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        beside = folder / (_STATE + ".new")
+        torch.save(state, beside)
+        beside.replace(folder / _STATE)
+
+    def load(self, folder: Path) -> None:
+        """Go on where a run in this folder stopped."""
+        state = torch.load(folder / _STATE, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+
+
+def train_click_model(
+    data: Path,
+    out: Path,
+    settings: ClickTraining,
+    *,
+    device: str | None = None,
+    resume: bool = False,
+    save_every: int = 200,
+) -> Generator[ClickReport, None, Path]:
+    """Train, and leave the averaged weights with their card in ``out``.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of collections, each with pairs ``x_image.nii.gz`` and ``x_mask.nii.gz``; a quarter of the patients,
+        chosen by a hash of their names, is kept out of training.
+    out : Path
+        Folder for the weights, the state to resume from and ``metrics.jsonl``.
+    settings : ClickTraining
+        What to train, and how long.
+    device : str, optional
+        ``"cpu"`` or ``"cuda"``; the GPU where there is one.
+    resume : bool
+        Go on from the state in `out`, if there is one.
+    save_every : int
+        Steps between two states.
+
+    Yields
+    ------
+    ClickReport
+        About every `save_every` steps, after the state was saved.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    LearningError
+        If there is nothing to learn from, or the loss stops being a number.
+    """
+    run = _Run(settings, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    if resume and (out / _STATE).is_file():
+        run.load(out)
+    pairs = find_pairs(data, settings.collections) if settings.collections else []
+    scans = read_pairs(p for p in pairs if not is_held_out(p[3]))
+    check = _validation_batches(read_pairs(p for p in pairs if is_held_out(p[3])), settings)
+    rng = np.random.default_rng((settings.seed, run.step, 1))
+    losses, since = [], time.perf_counter()
+    batches = _Batches(scans, settings, settings.seed, run.step // settings.rounds, settings.steps)
+    saved = run.step
+    for inputs, truth, total in DataLoader(batches, batch_size=None, num_workers=settings.workers):
+        inputs, truth, total = (t.to(run.device) for t in (inputs, truth, total))
+        for round_number in range(settings.rounds):
+            loss, logits = run.learn(inputs, truth, total)
+            losses.append(loss)
+            if round_number < settings.rounds - 1:
+                inputs = next_round(inputs, truth, logits, rng)
+        run.seconds, since = run.seconds + time.perf_counter() - since, time.perf_counter()
+        done = run.progress() >= 1.0
+        if run.step - saved >= save_every or done:
+            saved = run.step
+            run.save(out)
+            dice = _validate(run, check) if done or (run.step // save_every) % 5 == 0 else ()
+            report = ClickReport(run.step, run.seconds, run.progress(), float(np.mean(losses)), dice)
+            _record(out, report)
+            losses = []
+            save_checkpoint(out, run.average, _card(settings, run, scans, dice))
+            yield report
+            since = time.perf_counter()
+        if done:
+            break
+    return out
+
+
+def _validation_batches(scans: Sequence[LabelledScan], settings: ClickTraining) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Fixed views of lesions of held-out patients."""
+    if not scans:
+        return []
+    rng = np.random.default_rng(_VALIDATION_SEED)
+    size, n = settings.sizes[0]
+    return [collate(draw_samples(rng, scans, n=n, size=size, synthetic_share=0.0)) for _ in range(6)]
+
+
+@torch.no_grad()
+def _validate(run: _Run, batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[float, ...]:
+    """Mean Dice in the view after each of three rounds of clicks, by the averaged weights."""
+    rng = np.random.default_rng(_VALIDATION_SEED)
+    sums = np.zeros(3)
+    for inputs, truth, _ in batches:
+        inputs, truth = inputs.to(run.device), truth.to(run.device)
+        for k in range(3):
+            with torch.autocast(run.device.type, torch.bfloat16):
+                logits, _ = run.average(inputs)
+            mask = ((logits > 0) & (inputs[:, VALID : VALID + 1] > 0)).float()
+            wanted = (truth > 0.5).float()
+            both = 2 * (mask * wanted).sum((1, 2, 3, 4)) + 1e-3
+            sums[k] += float((both / (mask.sum((1, 2, 3, 4)) + wanted.sum((1, 2, 3, 4)) + 1e-3)).mean())
+            inputs = next_round(inputs, truth, logits, rng)
+    return tuple(float(x) for x in (sums / max(len(batches), 1)).round(4))
+
+
+def _record(out: Path, report: ClickReport) -> None:
+    line = {k: getattr(report, k) for k in ("step", "seconds", "progress", "loss", "dice")}
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+def _card(settings: ClickTraining, run: _Run, scans: Sequence[LabelledScan], dice: tuple[float, ...]) -> Card:
+    patients = sorted({s.patient for s in scans})
+    figures = {"steps": run.step, "minutes": round(run.seconds / 60, 1)}
+    if dice:
+        figures |= {f"held_out_view_dice_click_{k + 1}": d for k, d in enumerate(dice)}
+    return Card(
+        name="click",
+        version=1,
+        architecture="click_unet",
+        config=run.average.config,
+        labels={},
+        needs_click=True,
+        data=[f"{len(patients)} patients of {', '.join(settings.collections)}", "synthetic scans"],
+        licence="BSD-3-Clause; trained on CC BY 3.0 data, see NOTICE",
+        command="napari-medseg train-click-model",
+        figures=figures,
+        training=settings.model_dump(mode="json"),
+    )

@@ -1,0 +1,168 @@
+"""From prompts to a mask: look at several scales, choose, look closer; then correct where the user says so.
+
+The first answer: views of growing size round the click go through the network in one batch; it estimates for each
+view how well its mask fits the whole lesion; the best is looked at again in a view that its mask fills. A correction:
+views that hold the mask so far and every prompt, and a close one round the newest prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseg.errors import Cancelled
+from napari_medseg.segmentation.views import Prompts, View, paste, render
+
+Floats = NDArray[np.float32]
+Predict = Callable[[Floats], tuple[Floats, Floats]]
+
+LADDER_SIZE, CLOSE_SIZE = 48, 64
+LADDER_VIEWS = 7
+NARROWEST_VOXELS, WIDEST_VOXELS = 20.0, 520.0
+_MARGINS = (1.35, 2.2)
+_FILL = 1.45
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What is segmented: the scan, its voxel size, the prompts, and how to ask the network."""
+
+    array: NDArray[np.generic]
+    spacing_mm: NDArray[np.float64]
+    prompts: Prompts
+    predict: Predict
+    should_stop: Callable[[], bool] | None = None
+
+    def ask(self, views: Sequence[View], previous: NDArray[np.generic] | None) -> tuple[list[Floats], Floats]:
+        """Probabilities in each view, and each view's estimated Dice."""
+        if self.should_stop is not None and self.should_stop():
+            raise Cancelled("the segmentation was cancelled")
+        inputs = np.stack([render(self.array, v, tuple(self.spacing_mm), self.prompts, previous) for v in views])
+        probabilities, quality = self.predict(inputs)
+        return [p * x[-1] for p, x in zip(probabilities, inputs, strict=True)], quality
+
+    def paste(self, probability: Floats, view: View) -> tuple[Floats, tuple[slice, ...]]:
+        """A view's probabilities on the scan's grid."""
+        return paste(probability, view, self.array.shape, tuple(self.spacing_mm))
+
+
+def segment_first(scene: Scene) -> tuple[Floats, tuple[slice, ...]]:
+    """Segment from prompts alone.
+
+    Returns
+    -------
+    ndarray of float32
+        Probabilities on the scan's grid, in a region.
+    tuple of slice
+        The region; outside it the probability is 0.
+    """
+    views = ladder(scene)
+    probabilities, quality = scene.ask(views, None)
+    k = choose(views, probabilities, quality)
+    first, region = scene.paste(probabilities[k], views[k])
+    mask = np.zeros(scene.array.shape, np.uint8)
+    mask[region] = first > 0.5
+    close = framing(scene.prompts.points, mask, region, _FILL, scene.spacing_mm)
+    if close is None:
+        return first, region
+    (again,), _ = scene.ask([close], mask)
+    return scene.paste(again, close)
+
+
+def ladder(scene: Scene) -> list[View]:
+    """Views of growing size round the positive prompts, from a small nodule to the whole scan."""
+    spacing, prompts = scene.spacing_mm, scene.prompts
+    corners = [c for low, high, positive in prompts.boxes if positive for c in (low, high)]
+    held = np.concatenate([prompts.positive, np.array(corners, float).reshape(-1, 3)])
+    low, high = held.min(0), held.max(0)
+    centre = (low + high) / 2 if len(held) > 1 else held[0]
+    spread = float(((high - low) * spacing).max())
+    narrowest = max(NARROWEST_VOXELS * spacing.min(), 1.4 * spread)
+    if corners:
+        return [View(centre, narrowest * f, LADDER_SIZE) for f in (0.9, 1.15, 1.5)]
+    whole = 1.25 * float((spacing * scene.array.shape).max())
+    widest = max(min(whole, WIDEST_VOXELS * spacing.min()), 1.3 * narrowest)
+    n = int(np.clip(np.ceil(np.log(widest / narrowest) / np.log(1.6)) + 1, 2, LADDER_VIEWS))
+    return [View(centre, float(e), LADDER_SIZE) for e in np.geomspace(narrowest, widest, n)]
+
+
+def choose(views: Sequence[View], probabilities: Sequence[Floats], quality: Floats) -> int:
+    """The view whose mask is expected to agree best with the lesion.
+
+    The estimated Dice of each view, plus how far the other views, weighted by theirs, found a lesion of its volume.
+    """
+    volume = np.array([(p > 0.5).mean() * v.extent_mm**3 for p, v in zip(probabilities, views, strict=True)])
+    agreement = 2 * np.minimum.outer(volume, volume) / np.maximum(np.add.outer(volume, volume), 1e-6)
+    score = quality + (agreement * quality).sum(1) / max(float(quality.sum()), 1e-6)
+    return int(np.argmax(np.where(volume > 0, score, -1.0)))
+
+
+def framing(
+    points: NDArray[np.float64],
+    mask: NDArray[np.uint8],
+    region: Sequence[slice],
+    margin: float,
+    spacing_mm: NDArray[np.float64],
+    size: int = CLOSE_SIZE,
+) -> View | None:
+    """View that the mask (known to lie in `region`) and all points fill up to a margin; None for an empty mask."""
+    bounds = []
+    cut = mask[tuple(region)]
+    for axis, part in enumerate(region):
+        seen = np.flatnonzero(cut.any(tuple(a for a in range(3) if a != axis)))
+        if not len(seen):
+            return None
+        bounds.append((seen[0] + part.start - 0.5, seen[-1] + part.start + 0.5))
+    low, high = np.array(bounds, float).T
+    if len(points):
+        low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0))
+    extent = margin * float(((high - low) * spacing_mm).max())
+    return View((low + high) / 2, max(extent, NARROWEST_VOXELS / 2 * float(spacing_mm.min())), size)
+
+
+def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> tuple[Floats, tuple[slice, ...]]:
+    """Correct a mask by the newest prompts; probabilities and region as `segment_first` gives them."""
+    region = tuple(slice(0, n) for n in previous.shape)
+    points = scene.prompts.points
+    views = [framing(points, previous, region, margin, scene.spacing_mm) for margin in _MARGINS]
+    asked = [v for v in views if v is not None]
+    probabilities, quality = scene.ask(asked, previous)
+    k = int(np.argmax(quality))
+    return scene.paste(probabilities[k], asked[k])
+
+
+def obey(
+    probability: Floats, region: Sequence[slice], prompts: Prompts, spacing_mm: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Mask of the region in which every click has its way, the newest last.
+
+    A positive click that the network left outside brings the part round it that it thought about as likely; a
+    negative one inside takes the part that is less certain than the clicked voxel, and at least a small ball.
+    """
+    mask = probability > 0.5
+    start = np.array([s.start for s in region])
+    order = np.argsort(-prompts.ages, kind="stable")
+    for point, positive in zip(prompts.points[order], prompts.signs[order], strict=True):
+        index = np.rint(point).astype(int) - start
+        if (index < 0).any() or (index >= mask.shape).any() or mask[tuple(index)] == positive:
+            continue
+        ball, cut = _ball(index, mask.shape, spacing_mm, 1.5 * float(spacing_mm.min()))
+        here = float(probability[tuple(index)])
+        if positive and here > 0.15:
+            parts = cc3d.connected_components(probability > 0.85 * here, connectivity=6)
+            mask |= parts == parts[tuple(index)]
+        mask[cut][ball] = positive
+    return mask
+
+
+def _ball(
+    index: NDArray[np.int64], shape: Sequence[int], spacing_mm: NDArray[np.float64], radius_mm: float
+) -> tuple[NDArray[np.bool_], tuple[slice, ...]]:
+    reach = np.floor(radius_mm / spacing_mm).astype(int)
+    low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, shape)
+    z, y, x = (((np.arange(a, b) - c) * s) ** 2 for a, b, c, s in zip(low, high, index, spacing_mm, strict=True))
+    return z[:, None, None] + y[:, None] + x <= radius_mm**2, tuple(slice(a, b) for a, b in zip(low, high, strict=True))

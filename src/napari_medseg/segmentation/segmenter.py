@@ -1,0 +1,211 @@
+"""A model at work: prompts in, a mask on the scan's own grid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseg.errors import JobFailed, ModelError
+from napari_medseg.imaging.orientation import same_grid
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.models.checkpoint import Checkpoint
+from napari_medseg.segmentation.click import Floats, Scene, obey, segment_again, segment_first
+from napari_medseg.segmentation.precision import faster_dtype
+from napari_medseg.segmentation.prompts import Prompt
+from napari_medseg.segmentation.views import Prompts, prompts_in_array
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_medseg.models.card import Card
+    from napari_medseg.networks.click_unet import ClickUNet
+
+
+class Segmenter:
+    """A checkpoint ready to segment.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Network and card.
+    device : str, optional
+        ``"cpu"`` or ``"cuda"``; the GPU where there is one.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str | None = None) -> None:
+        import torch
+
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.checkpoint = checkpoint
+        self._ready: ClickUNet | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Network and card; assign another to change what this model is."""
+        return self._checkpoint
+
+    @checkpoint.setter
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._ready = None
+
+    @property
+    def card(self) -> Card:
+        """What the model is and where it came from."""
+        return self._checkpoint.card
+
+    @property
+    def network(self) -> ClickUNet:
+        """The network in 32-bit floats."""
+        return self._checkpoint.network  # type: ignore[return-value]
+
+    @property
+    def name(self) -> str:
+        """Name in the library."""
+        return self.card.name
+
+    @property
+    def version(self) -> int:
+        """Version in the library."""
+        return self.card.version
+
+    @property
+    def labels(self) -> Mapping[int, str]:
+        """Labels that it segments without prompts; empty for a pure click model."""
+        return MappingProxyType(dict(self.card.labels))
+
+    @property
+    def needs_click(self) -> bool:
+        """Whether it segments only what a prompt points at."""
+        return self.card.needs_click
+
+    def segment(
+        self,
+        volume: Volume,
+        prompts: Sequence[Prompt] = (),
+        *,
+        previous: LabelMap | None = None,
+        progress: Callable[[float], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> LabelMap:
+        """Segment a lesion from prompts, or everything the model has labels for without.
+
+        Parameters
+        ----------
+        volume : Volume
+            The scan.
+        prompts : sequence of Click, Box or Scribble
+            Oldest first, in world millimetres (RAS+).
+        previous : LabelMap, optional
+            The mask so far, on the volume's grid; it is corrected by the newest prompts.
+        progress : callable, optional
+            Called with the part that is done, 0 to 1.
+        should_stop : callable, optional
+            Asked now and then; True stops with `Cancelled`.
+
+        Returns
+        -------
+        LabelMap
+            On the volume's grid: 1 is the lesion, or the model's own labels where there was no prompt.
+
+        Raises
+        ------
+        ModelError
+            If the model needs a click and got none, a prompt lies outside the scan, `previous` lies on another grid,
+            or the network's answer is not a number.
+        Cancelled
+            If `should_stop` said so.
+        JobFailed
+            If memory ran out.
+        """
+        try:
+            if not prompts:
+                return self._segment_labels(volume, progress, should_stop)
+            return self._segment_prompted(volume, prompts, previous, should_stop)
+        except MemoryError as error:
+            raise JobFailed("not enough memory to segment this scan: close other scans and try again") from error
+
+    def _segment_labels(
+        self, volume: Volume, progress: Callable[[float], None] | None, should_stop: Callable[[], bool] | None
+    ) -> LabelMap:
+        from napari_medseg.segmentation.automatic import segment_automatically
+
+        if self.needs_click or self.card.automatic is None:
+            raise ModelError(f"the model '{self.name}' needs a click: click into the lesion, or draw a box round it")
+        return segment_automatically(
+            self._network(),
+            self.card,
+            volume,
+            device=self.device,
+            dtype=self._dtype(),
+            progress=progress,
+            should_stop=should_stop,
+        )
+
+    def _segment_prompted(
+        self,
+        volume: Volume,
+        prompts: Sequence[Prompt],
+        previous: LabelMap | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> LabelMap:
+        drawn = prompts_in_array(prompts, volume.affine)
+        _check_prompts(drawn, volume)
+        if previous is not None and not same_grid(previous, volume):
+            raise ModelError("the previous mask lies on another grid than the scan: resample it to the scan first")
+        spacing = np.array(volume.spacing_mm)
+        scene = Scene(volume.data, spacing, drawn, self._predict, should_stop)
+        before = None if previous is None else (np.asarray(previous.data) > 0).astype(np.uint8)
+        if before is not None and before.any():
+            probability, region = segment_again(scene, before)
+            data = before
+        else:
+            probability, region = segment_first(scene)
+            data = np.zeros(volume.data.shape, np.uint8)
+        data[region] = obey(probability, region, drawn, spacing)
+        return LabelMap(data, volume.affine, {1: "Lesion"}, grid=volume.grid, metadata=volume.metadata)
+
+    def _dtype(self) -> torch.dtype:
+        return faster_dtype(self.network, self.device)
+
+    def _network(self) -> ClickUNet:
+        """Return the network as it runs: on the device, in the faster precision."""
+        if self._ready is None:
+            import copy
+
+            self._ready = copy.deepcopy(self.network).eval().to(self.device, self._dtype())
+        return self._ready
+
+    def _predict(self, inputs: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Probabilities (B, N, N, N) and estimated Dice (B,) for a batch of views."""
+        import torch
+
+        network = self._network()
+        try:
+            with torch.inference_mode():
+                x = torch.from_numpy(inputs).to(self.device, self._dtype())
+                logits, quality = network(x)
+                probability = logits.float().sigmoid()[:, 0].cpu().numpy()
+                estimate = quality.float().sigmoid().cpu().numpy()
+        except RuntimeError as error:
+            if self.device.type == "cuda" and "out of memory" in str(error):
+                self.device, self._ready = torch.device("cpu"), None
+                return self._predict(inputs)
+            raise JobFailed(f"the network stopped: {error}") from error
+        if not (np.isfinite(probability).all() and np.isfinite(estimate).all()):
+            raise ModelError(f"the model '{self.name}' gave an answer that is not a number: choose another version")
+        return probability, estimate
+
+
+def _check_prompts(prompts: Prompts, volume: Volume) -> None:
+    shape = np.array(volume.data.shape)
+    outside = ((prompts.points < -0.5) | (prompts.points > shape - 0.5)).any(1)
+    if outside.any():
+        x, y, z = volume.position_of(prompts.points[outside][0])
+        raise ModelError(f"the point ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside the scan: give a position inside it")
+    if not prompts.signs.any() and not any(positive for *_, positive in prompts.boxes):
+        raise ModelError("only background was marked: click into the lesion too, or draw a box round it")
