@@ -14,10 +14,10 @@ from napari_medseg.errors import Cancelled, MedSegError, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 from napari_medseg.session.history import Step
-from napari_medseg.session.labels import bounding_region
+from napari_medseg.session.labels import BoxEdit, bounding_region, union
 from napari_medseg.session.lesions import Lesion, Proposal, lesion_of, new_lesion, replaced
 from napari_medseg.session.runner import Runner, Ticket, explain
-from napari_medseg.session.session import Failures, Job, Segments, Session
+from napari_medseg.session.session import Failures, Job, Segments
 from napari_medseg.session.work import Editor, ScanWork
 
 
@@ -239,7 +239,9 @@ class SegmentController:
         self.session.message = self._sentence((request.label,), answer)
 
     def _take_automatic(self, answer: Answer) -> None:
-        before, edits, labels = self.editor.table, [], []
+        before = self.editor.table
+        edits: list[BoxEdit] = []
+        labels: list[int] = []
         for value, proposal in answer.proposals.items():
             lesion = self._lesion_for(answer.names.get(value, ""), first=not labels)
             if lesion.locked:
@@ -262,8 +264,19 @@ class SegmentController:
             self.session.active_label = named.label
         return named
 
-    def _merge(self, lesion: Lesion, proposal: Proposal | None) -> list[object]:
-        raise NotImplementedError
+    def _merge(self, lesion: Lesion, proposal: Proposal | None) -> list[BoxEdit]:
+        """Write an answer over the lesion, first taking over what was painted there meanwhile."""
+        labels = self.editor.work.labels
+        old = labels.box_of(lesion.label)
+        if proposal is None and old is None:
+            return []
+        region = proposal.region if proposal is not None else old
+        assert region is not None
+        mask = proposal.mask if proposal is not None else np.zeros(labels.data[region].shape, bool)
+        self.editor.absorb(union(region, old))
+        edit = labels.merge(lesion.label, region, mask, protected=self.editor.protected)
+        self.session.lesions = replaced(self.session.lesions, lesion.label, proposal=proposal)
+        return [edit] if edit is not None else []
 
     def _sentence(self, labels: tuple[int, ...], answer: Answer) -> str:
         work = self.editor.work
@@ -296,7 +309,9 @@ def answer_of(model: Segments, request: Request, label_map: LabelMap, seconds: f
     """
     shape = request.work.volume.data.shape
     if label_map.data.shape != shape:
-        raise ModelError(f"The model answered on a grid of {label_map.data.shape}, the scan has {shape}: choose another.")
+        raise ModelError(
+            f"The model answered on a {label_map.data.shape} grid, the scan has {shape}: choose another model."
+        )
     if request.prompts:
         return Answer(model, _proposals(label_map.data > 0, request.label), {}, seconds)
     found: dict[int, Proposal] = {}

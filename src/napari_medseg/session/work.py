@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_medseg.session.history import History, Step, Table
 from napari_medseg.session.labels import BoxEdit, WorkingLabels, whole_region
 from napari_medseg.session.lesions import Lesion, Region, restored
 from napari_medseg.session.session import Session
+from napari_medseg.session.sources import Stamp
 
 LONGEST_THOUGHT_S = 30.0
 
@@ -35,6 +37,10 @@ class ScanWork:
         What can be undone.
     table, reviewed : Table, frozenset of int
         Where the session was when the user turned to another scan.
+    fingerprint, stamp : str, tuple
+        The scan's content in a few letters, and its files' state when it was opened.
+    accepted : Path, optional
+        The folder of the last accepted correction.
     seconds : float
         How long the user has worked on the lesions, pauses left out.
     """
@@ -45,6 +51,9 @@ class ScanWork:
     history: History = field(default_factory=History)
     table: Table = field(default_factory=lambda: Table((), 1))
     reviewed: frozenset[int] = frozenset()
+    fingerprint: str = ""
+    stamp: Stamp = ()
+    accepted: Path | None = None
     seconds: float = 0.0
     touched_at: float = field(default_factory=monotonic)
 

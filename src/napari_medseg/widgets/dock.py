@@ -1,0 +1,217 @@
+"""The MedSeg dock: Open, Segment, Correct, Learn, Export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import napari.components
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeySequence
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QScrollArea, QShortcut, QVBoxLayout, QWidget
+
+from napari_medseg.session.runner import ThreadRunner
+from napari_medseg.session.services import Services, build
+from napari_medseg.session.session import Job
+from napari_medseg.widgets.correct_panel import CorrectPanel
+from napari_medseg.widgets.gui_thread import GuiThread
+from napari_medseg.widgets.layer_bridge import LayerBridge
+from napari_medseg.widgets.lesion_table import LesionTable
+from napari_medseg.widgets.look import INDENT, Look, stylesheet
+from napari_medseg.widgets.open_panel import OpenPanel, describe, dropped_paths
+from napari_medseg.widgets.prompt_layers import PromptLayers
+from napari_medseg.widgets.prompt_tools import PromptTools, Tool
+from napari_medseg.widgets.segment_panel import SegmentPanel
+from napari_medseg.widgets.step import Step, button
+
+CANCEL_AFTER_MS = 1000
+_WIDTH = 330
+
+
+class MedSegDock(QWidget):
+    """The dock widget: five steps from top to bottom, and one line that says what happened.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        The viewer that the dock belongs to.
+    services : Services, optional
+        The session and its controllers; made here, with worker threads, where nothing is given.
+    """
+
+    def __init__(self, viewer: napari.components.ViewerModel, services: Services | None = None) -> None:
+        super().__init__()
+        self.viewer: napari.components.ViewerModel = getattr(viewer, "__wrapped__", viewer)  # napari hands plugins a proxy
+        self._runners: list[ThreadRunner] = []
+        self.services = services or self._threaded()
+        self.session = self.services.session
+        self.bridge = LayerBridge(self.viewer, self.services)
+        self.tools = PromptTools(
+            self.viewer, self.bridge, PromptLayers(self.viewer, self.bridge), self.services.segmenting
+        )
+        self._build()
+        self._bind()
+        self._on_theme()
+        self._draw()
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
+        """Let the workers end."""
+        for runner in self._runners:
+            runner.close()
+        super().closeEvent(event)
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802
+        """Welcome files anywhere on the dock."""
+        if event is not None and dropped_paths(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
+        """Open the first file or folder."""
+        paths = dropped_paths(event)
+        if event is not None and paths:
+            event.acceptProposedAction()
+            self.services.opening.open(paths[0])
+
+    def _threaded(self) -> Services:
+        post = GuiThread(self)
+        answers, files = ThreadRunner(post, name="medseg-model"), ThreadRunner(post, name="medseg-files")
+        self._runners = [answers, files]
+        return build(answers=answers, files=files)
+
+    def _build(self) -> None:
+        self.setObjectName("medseg")
+        self.setAcceptDrops(True)
+        self.setMinimumWidth(_WIDTH)
+        table = LesionTable(self.services, self.bridge)
+        self._table = table
+        self.panels: dict[str, QWidget] = {
+            "Open": OpenPanel(self.services),
+            "Segment": SegmentPanel(self.services, self.tools, table),
+            "Correct": CorrectPanel(self.services, self.bridge, self.tools),
+            "Learn": QWidget(),
+            "Export": QWidget(),
+        }
+        self.steps = {name: Step(number, name, panel) for number, (name, panel) in enumerate(self.panels.items(), 1)}
+        inside = QWidget()
+        inside.setObjectName("steps")
+        column = QVBoxLayout(inside)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        for step in self.steps.values():
+            column.addWidget(step)
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inside)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(scroll, 1)
+        layout.addWidget(self._footer())
+
+    def _footer(self) -> QFrame:
+        footer = QFrame()
+        footer.setObjectName("footer")
+        self._progress, self._message = QProgressBar(), QLabel()
+        self._progress.setTextVisible(False)
+        self._message.setWordWrap(True)
+        self._message.setMinimumHeight(34)
+        self._message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._cancel = button("Cancel", "Stop waiting")
+        self._cancel.clicked.connect(self._on_cancel)
+        self._cancel_timer = QTimer(self)
+        self._cancel_timer.setSingleShot(True)
+        self._cancel_timer.setInterval(CANCEL_AFTER_MS)
+        self._cancel_timer.timeout.connect(self._offer_cancel)
+        line = QHBoxLayout()
+        line.setContentsMargins(INDENT, 6, INDENT, 8)
+        line.addWidget(self._message, 1)
+        line.addWidget(self._cancel)
+        column = QVBoxLayout(footer)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self._progress)
+        column.addLayout(line)
+        return footer
+
+    def _bind(self) -> None:
+        events = self.session.events
+        for event in (events.volume, events.volumes, events.lesions):
+            event.connect(self._draw)
+        events.message.connect(self._on_message)
+        events.busy.connect(self._on_busy)
+        self.services.editor.stepped.connect(self._draw)
+        self.services.failures.unexpected.connect(_show_traceback)
+        self.viewer.events.theme.connect(self._on_theme)
+        self._shortcuts()
+
+    def _shortcuts(self) -> None:
+        services = self.services
+        keys: dict[str, Any] = {
+            "Q": lambda: self._toggle(Tool.CLICK),
+            "W": lambda: self._toggle(Tool.BOX),
+            "D": lambda: self._toggle(Tool.SCRIBBLE),
+            "S": services.segmenting.segment,
+            "A": services.segmenting.new_lesion,
+            "R": self.panels["Correct"].mark_slice,
+            "Ctrl+Z": services.correcting.undo,
+            "Ctrl+Shift+Z": services.correcting.redo,
+            "Ctrl+Return": services.correcting.accept,
+        }
+        for key, act in keys.items():
+            shortcut = QShortcut(QKeySequence(key), self)
+            shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
+            shortcut.activated.connect(act)
+
+    def _toggle(self, tool: Tool) -> None:
+        self.tools.choose(Tool.NONE if self.tools.tool is tool else tool)
+
+    def _draw(self, *_values: object) -> None:
+        volume, lesions = self.session.volume, self.session.lesions
+        is_open = volume is not None
+        choosing = bool(self.session.volumes) and self.session.volume not in self.session.volumes
+        hint = f"{volume.name} · {describe(volume)}" if volume is not None else ""
+        self.steps["Open"].show_state(available=True, hint="", is_open=None)
+        self.steps["Segment"].show_state(available=is_open, hint="" if is_open else "Open a scan first.")
+        self.steps["Correct"].show_state(
+            available=is_open and bool(lesions), hint="" if is_open and lesions else "Segment or paint a lesion first."
+        )
+        del choosing, hint
+        for name in ("Learn", "Export"):
+            self.steps[name].show_state(available=False, hint="Accept a correction first." if name == "Learn" else "")
+
+    def _on_message(self, text: str) -> None:
+        self._message.setText(text)
+
+    def _on_busy(self, job: Job | None) -> None:
+        self._progress.setVisible(job is not None)
+        if job is None:
+            self._cancel_timer.stop()
+            self._cancel.hide()
+            return
+        self._progress.setRange(0, 0 if job.fraction is None else 100)
+        self._progress.setValue(int(100 * (job.fraction or 0.0)))
+        if not self._cancel_timer.isActive() and self._cancel.isHidden():
+            self._message.setText(job.name)
+            self._cancel_timer.start()
+
+    def _offer_cancel(self) -> None:
+        job = self.session.busy
+        self._cancel.setVisible(job is not None and job.cancel is not None)
+
+    def _on_cancel(self) -> None:
+        if self.session.busy is not None and self.session.busy.cancel is not None:
+            self.session.busy.cancel()
+
+    def _on_theme(self, _event: Any = None) -> None:
+        look = Look.of(self.viewer.theme)
+        self.setStyleSheet(stylesheet(look))
+        for part in (*self.steps.values(), *self.panels.values(), self._table):
+            if hasattr(part, "set_look"):
+                part.set_look(look)
+
+
+def _show_traceback(error: Exception) -> None:
+    notification_manager.receive_error(type(error), error, error.__traceback__)

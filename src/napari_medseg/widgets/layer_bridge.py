@@ -1,0 +1,318 @@
+"""Keeps napari's layers and the session in step: the scan's image, the lesions, and what the user paints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+
+from napari_medseg.errors import MedSegError
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.session.labels import union
+from napari_medseg.session.lesions import COLOURS, MAX_LABEL, Lesion, Region
+from napari_medseg.session.open import volume_of_array
+from napari_medseg.session.services import Services
+from napari_medseg.session.work import ScanWork
+from napari_medseg.widgets import scan_view
+from napari_medseg.widgets.strokes import StrokeRecorder
+
+OPACITY = 0.45
+LAYER_REMOVED = "The lesions' layer was removed; the lesions are kept and come back with the next tool."
+
+
+class LayerBridge:
+    """Binds one viewer to one session.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer whose layers show the session.
+    services : Services
+        The session and its controllers.
+
+    Attributes
+    ----------
+    bound : Signal
+        Emits the lesions' layer that tools work on from now on, or None.
+    """
+
+    bound = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, services: Services) -> None:
+        self.viewer, self.services, self.session = viewer, services, services.session
+        self._images: dict[int, Layer] = {}
+        self._labels: dict[int, Labels] = {}
+        self._recorders: dict[int, StrokeRecorder] = {}
+        self._writing = False
+        session = self.session
+        session.events.volume.connect(self._on_volume)
+        session.events.lesions.connect(self._on_lesions)
+        session.events.active_label.connect(self._on_active_label)
+        services.editor.changed.connect(self._on_changed)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+        for layer in list(viewer.layers):
+            self._adopt(layer)
+
+    @property
+    def labels(self) -> Labels | None:
+        """The lesions' layer of the open scan, unless the user removed it."""
+        work = self.session.work
+        return self._labels.get(id(work)) if work is not None else None
+
+    @property
+    def image(self) -> Layer | None:
+        """The layer that shows the open scan."""
+        volume = self.session.volume
+        return self._images.get(id(volume)) if volume is not None else None
+
+    def ensure_labels(self) -> Labels | None:
+        """Return the lesions' layer, bringing it back if the user removed it; None without a scan."""
+        work, image = self.session.work, self.image
+        if work is None or image is None:
+            return None
+        layer = self._labels.get(id(work))
+        if layer is None:
+            layer = self._add_labels(work, image)
+        return layer
+
+    def activate(self) -> Labels | None:
+        """Make the lesions' layer the one that tools work on."""
+        layer = self.ensure_labels()
+        if layer is not None and self.viewer.layers.selection.active is not layer:
+            self.viewer.layers.selection.active = layer
+        return layer
+
+    def position_of(self, world: tuple[float, ...]) -> tuple[float, float, float] | None:
+        """Return the patient position (RAS+, mm) under a position of napari's world; None outside of the scan."""
+        layer, volume = self.ensure_labels(), self.session.volume
+        if layer is None or volume is None:
+            return None
+        index = np.asarray(layer.world_to_data(world[-3:]), float)
+        if (index < -0.5).any() or (index > np.asarray(volume.data.shape) - 0.5).any():
+            return None
+        r, a, s = volume.position_of(index)
+        return float(r), float(a), float(s)
+
+    def jump_to(self, index: tuple[int, int, int]) -> None:
+        """Show the slices that run through a voxel."""
+        layer = self.ensure_labels()
+        if layer is not None:
+            world = layer.data_to_world(index)
+            offset = self.viewer.dims.ndim - 3
+            self.viewer.dims.set_point([offset, offset + 1, offset + 2], world)
+
+    def slice_shown(self) -> int | None:
+        """Return the slice along the scan's plane of acquisition that is shown; None in another plane or in 3-D."""
+        layer, work, dims = self.labels, self.session.work, self.viewer.dims
+        if layer is None or work is None or dims.ndisplay == 3:
+            return None
+        offset = dims.ndim - 3
+        if work.axis + offset not in dims.not_displayed:
+            return None
+        index = round(float(layer.world_to_data(dims.point[-3:])[work.axis]))
+        return index if 0 <= index < work.volume.data.shape[work.axis] else None
+
+    def show_slice(self, index: int) -> None:
+        """Show one slice along the scan's plane of acquisition."""
+        layer, work = self.ensure_labels(), self.session.work
+        if layer is not None and work is not None:
+            at = [0.0, 0.0, 0.0]
+            at[work.axis] = float(index)
+            axis = work.axis + self.viewer.dims.ndim - 3
+            self.viewer.dims.set_point(axis, float(layer.data_to_world(at)[work.axis]))
+
+    def _adopt(self, layer: Layer) -> None:
+        """Work on a scan that somebody added to the viewer."""
+        if not isinstance(layer, Image) or self._writing:
+            return
+        volume = scan_view.volume_of(layer)
+        if volume is not None:
+            self._images[id(volume)] = layer
+            self.services.opening.choose(volume)
+        elif self.session.volume is None:
+            try:
+                volume = foreign_volume(layer)
+            except MedSegError as error:
+                self.session.message = str(error)
+                return
+            self._images[id(volume)] = layer
+            self.services.opening.choose(volume)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._adopt(event.value)
+
+    def _on_removed(self, event: Any) -> None:
+        layer = event.value
+        for volume in self.services.opening.scans:
+            if self._images.get(id(volume)) is layer:
+                del self._images[id(volume)]
+                self._close(volume)
+        for key, labels in list(self._labels.items()):
+            if labels is layer:
+                del self._labels[key]
+                self._recorders.pop(key).stop()
+                if not self._writing:
+                    self.session.message = LAYER_REMOVED
+
+    def _close(self, volume: Volume) -> None:
+        work = next((work for work in self.services.opening.works if work.volume is volume), None)
+        self.services.opening.close(volume)
+        labels = self._labels.get(id(work)) if work is not None else None
+        if labels is not None and labels in self.viewer.layers:
+            with self._writes():
+                self.viewer.layers.remove(labels)
+
+    def _on_volume(self, volume: Volume | None) -> None:
+        if volume is None:
+            return
+        if id(volume) not in self._images:
+            with self._writes():
+                self._images[id(volume)] = scan_view.add_volume(self.viewer, volume)
+        self.activate()
+        self.bound.emit(self.labels)
+
+    def _add_labels(self, work: ScanWork, image: Layer) -> Labels:
+        volume, pad = work.volume, 3 - image.ndim
+        label_map = LabelMap(work.labels.data, volume.affine, grid=volume.grid, metadata=volume.metadata)
+        with self._writes():
+            layer = self.viewer.add_labels(
+                work.labels.data,
+                name="Lesions" if len(self._labels) == 0 else f"Lesions of {volume.name}",
+                scale=(*(1.0,) * pad, *image.scale),
+                translate=(*(0.0,) * pad, *image.translate),
+                units=("mm",) * 3,
+                axis_labels=("z", "y", "x") if pad else image.axis_labels,
+                opacity=OPACITY,
+                colormap=colours_of(self.session.lesions),
+                metadata={"napari_medseg": {"volume": volume, "label_map": label_map}},
+            )
+        layer = cast("Labels", layer)
+        layer.brush_size = 8
+        layer.selected_label = self.session.active_label
+        self._labels[id(work)] = layer
+        self._bind(layer, work)
+        self.bound.emit(layer)
+        return layer
+
+    def _bind(self, layer: Labels, work: ScanWork) -> None:
+        layer.events.paint.connect(partial(self._on_paint, work))
+        layer.events.data.connect(partial(self._on_data, layer, work))
+        layer.events.selected_label.connect(partial(self._on_selected_label, layer, work))
+        self._recorders[id(work)] = StrokeRecorder(layer, self.viewer.dims, partial(self._on_stroke, work, None))
+        # One history for clicks, answers and strokes: napari's own would know the strokes alone.
+        vars(layer)["undo"] = self.services.correcting.undo
+        vars(layer)["redo"] = self.services.correcting.redo
+
+    def _on_paint(self, work: ScanWork, event: Any) -> None:
+        self._on_stroke(work, painted_region(event.value))
+
+    def _on_stroke(self, work: ScanWork, region: Region | None) -> None:
+        touched = self._recorders[id(work)].take()
+        if self.session.work is not work:
+            return
+        if touched is not None:
+            region = union(touched.region, region)
+        if region is not None:
+            self.services.correcting.take_stroke(region, touched=touched.within(region) if touched else None)
+
+    def _on_data(self, layer: Labels, work: ScanWork, _event: Any) -> None:
+        """Somebody gave the layer another array: take its content over and go on with ours."""
+        ours = work.labels.data
+        if layer.data is ours or self._writing:
+            return
+        theirs = np.asarray(layer.data)
+        if theirs.shape == ours.shape and theirs.min(initial=0) >= 0 and theirs.max(initial=0) <= MAX_LABEL:
+            ours[...] = theirs
+        else:
+            self.session.message = "Those labels do not fit the scan, so the lesions stay as they were."
+        with self._writes():
+            layer.data = ours
+        if self.session.work is work:
+            self.services.correcting.take_stroke()
+
+    def _on_selected_label(self, layer: Labels, work: ScanWork, _event: Any) -> None:
+        if self.session.work is work and 0 < layer.selected_label <= MAX_LABEL:
+            self.session.active_label = int(layer.selected_label)
+
+    def _on_active_label(self, label: int) -> None:
+        layer = self.labels
+        if layer is not None and layer.selected_label != label:
+            layer.selected_label = label
+
+    def _on_lesions(self, lesions: tuple[Lesion, ...]) -> None:
+        layer = self.labels
+        if layer is None:
+            return
+        wanted = colours_of(lesions)
+        if not np.array_equal(_table(wanted), _table(layer.colormap)):
+            layer.colormap = wanted
+
+    def _on_changed(self, _region: Region) -> None:
+        layer = self.ensure_labels()
+        if layer is not None:
+            layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+    @contextmanager
+    def _writes(self) -> Iterator[None]:
+        """Mark what happens to the layers meanwhile as our own doing."""
+        before, self._writing = self._writing, True
+        try:
+            yield
+        finally:
+            self._writing = before
+
+
+def foreign_volume(layer: Image) -> Volume:
+    """Return a scan for an Image layer that another plugin or the console made.
+
+    Raises
+    ------
+    MedSegError
+        If it is in colours, multiscale, or has another number of axes than two or three.
+    """
+    if layer.rgb:
+        raise MedSegError(f"'{layer.name}' is in colours: a scan has one value a voxel.")
+    if layer.multiscale:
+        raise MedSegError(f"'{layer.name}' is multiscale: open one resolution of it.")
+    in_mm = all(str(unit) in ("millimeter", "mm") for unit in layer.units)
+    return volume_of_array(
+        np.asarray(layer.data),
+        scale=tuple(layer.scale),
+        translate=tuple(layer.translate),
+        name=layer.name,
+        has_units=in_mm,
+    )
+
+
+def painted_region(atoms: list[Any]) -> Region | None:
+    """Return the box that one of napari's paint events changed."""
+    region: Region | None = None
+    for atom in atoms:
+        box = atom.slice_key if hasattr(atom, "slice_key") else _index_box(atom[0])
+        region = union(box, region)
+    return region
+
+
+def colours_of(lesions: tuple[Lesion, ...]) -> DirectLabelColormap:
+    """Return the layer's colours: those of the table, and ready ones for labels that are not in it yet."""
+    colours: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+    colours.update({label: COLOURS[(label - 1) % len(COLOURS)] for label in range(1, MAX_LABEL + 1)})
+    colours.update({lesion.label: lesion.colour if lesion.visible else "transparent" for lesion in lesions})
+    return DirectLabelColormap(color_dict=colours)
+
+
+def _table(colormap: Any) -> np.ndarray[Any, Any]:
+    return np.array([colormap.color_dict.get(label, (0, 0, 0, 0)) for label in range(MAX_LABEL + 1)])
+
+
+def _index_box(indices: tuple[Any, ...]) -> Region:
+    z, y, x = (slice(int(np.min(axis)), int(np.max(axis)) + 1) for axis in indices)
+    return z, y, x

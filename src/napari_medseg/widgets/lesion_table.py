@@ -1,0 +1,182 @@
+"""The table of lesions: shown, colour, name, volume, locked."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QPoint, QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QColorDialog,
+    QHeaderView,
+    QMenu,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_medseg.session.lesions import Lesion
+from napari_medseg.session.services import Services
+from napari_medseg.widgets.icons import icon
+from napari_medseg.widgets.layer_bridge import LayerBridge
+from napari_medseg.widgets.look import Look
+from napari_medseg.widgets.step import dim
+
+VISIBLE, COLOUR, NAME, VOLUME, LOCKED, DELETE = range(6)
+_ROW, _MOST_ROWS = 28, 6
+
+
+class LesionTable(QWidget):
+    """One row a lesion; selecting a row selects the lesion and shows its middle.
+
+    Parameters
+    ----------
+    services : Services
+        The session and its controllers.
+    bridge : LayerBridge
+        Moves the viewer to a lesion.
+    """
+
+    def __init__(self, services: Services, bridge: LayerBridge) -> None:
+        super().__init__()
+        self.services, self.session, self.bridge = services, services.session, bridge
+        self._look: Look | None = None
+        self._is_drawing = False
+        self._build()
+        self.session.events.lesions.connect(self._draw)
+        self.session.events.active_label.connect(self._draw)
+        services.editor.stepped.connect(self._draw)
+        self._draw()
+
+    def set_look(self, look: Look) -> None:
+        """Redraw in the theme's colours."""
+        self._look = look
+        self._draw()
+
+    def _build(self) -> None:
+        self._table = QTableWidget(0, 6)
+        table = self._table
+        table.setObjectName("lesions")
+        table.verticalHeader().hide()
+        table.horizontalHeader().hide()
+        table.setShowGrid(False)
+        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        table.verticalHeader().setDefaultSectionSize(_ROW)
+        table.setIconSize(QSize(16, 16))
+        table.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        header = table.horizontalHeader()
+        header.setMinimumSectionSize(20)
+        for column, width in ((VISIBLE, 28), (COLOUR, 26), (VOLUME, 76), (LOCKED, 28), (DELETE, 28)):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
+            table.setColumnWidth(column, width)
+        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
+        table.cellClicked.connect(self._on_clicked)
+        table.itemChanged.connect(self._on_edited)
+        table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        table.customContextMenuRequested.connect(self._on_menu)
+        self._empty = dim("No lesion yet.")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.addWidget(self._empty)
+        layout.addWidget(table)
+
+    def _draw(self, *_values: object) -> None:
+        lesions = self.session.lesions
+        self._is_drawing = True
+        self._table.setRowCount(len(lesions))
+        for index, lesion in enumerate(lesions):
+            self._draw_row(index, lesion)
+            if lesion.label == self.session.active_label:
+                self._table.selectRow(index)
+        self._is_drawing = False
+        self._table.setVisible(bool(lesions))
+        self._empty.setVisible(not lesions)
+        self._table.setFixedHeight(min(_MOST_ROWS, len(lesions)) * _ROW + 4)
+
+    def _draw_row(self, index: int, lesion: Lesion) -> None:
+        look = self._look
+        ink, faint = (look.text, look.faint) if look is not None else ("#ffffff", "#888888")
+        eye = icon("eye", ink) if lesion.visible else icon("eye-off", faint)
+        key = icon("lock", ink) if lesion.locked else icon("unlock", faint)
+        self._cell(index, VISIBLE, tip="Hide" if lesion.visible else "Show", picture=eye)
+        self._cell(index, COLOUR, tip="Change the colour", picture=QIcon(_swatch(lesion.colour)))
+        self._cell(index, NAME, text=lesion.name, tip="Double click to rename", editable=True)
+        ml = self.services.table.volume_ml(lesion.label)
+        volume = self._cell(index, VOLUME, text=f"{ml:.2f} ml" if ml else "empty", tip="Volume")
+        volume.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        lock_tip = "Unlock" if lesion.locked else "Lock: no prediction or brush changes it"
+        self._cell(index, LOCKED, tip=lock_tip, picture=key)
+        self._cell(index, DELETE, tip="Delete this lesion (undo brings it back)", picture=icon("trash", faint))
+
+    def _cell(
+        self,
+        index: int,
+        column: int,
+        *,
+        text: str = "",
+        tip: str = "",
+        picture: QIcon | None = None,
+        editable: bool = False,
+    ) -> QTableWidgetItem:
+        item = self._table.item(index, column)
+        if item is None:
+            item = QTableWidgetItem()
+            self._table.setItem(index, column, item)
+        flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
+        item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if editable else flags)
+        item.setText(text)
+        item.setToolTip(tip)
+        if picture is not None:
+            item.setIcon(picture)
+        return item
+
+    def _on_clicked(self, index: int, column: int) -> None:
+        if index >= len(self.session.lesions):
+            return
+        lesion, table = self.session.lesions[index], self.services.table
+        if column == VISIBLE:
+            table.show(lesion.label, not lesion.visible)
+        elif column == LOCKED:
+            table.lock(lesion.label, not lesion.locked)
+        elif column == DELETE:
+            table.delete(lesion.label)
+        elif column == COLOUR:
+            self._recolour(lesion)
+        else:
+            self._go_to(lesion)
+
+    def _go_to(self, lesion: Lesion) -> None:
+        self.services.table.select(lesion.label)
+        centre = self.services.table.centre_of(lesion.label)
+        if centre is not None:
+            self.bridge.jump_to(centre)
+
+    def _on_edited(self, item: QTableWidgetItem) -> None:
+        if self._is_drawing or item.column() != NAME or item.row() >= len(self.session.lesions):
+            return
+        self.services.table.rename(self.session.lesions[item.row()].label, item.text())
+        self._draw()
+
+    def _on_menu(self, at: QPoint) -> None:
+        item = self._table.itemAt(at)
+        if item is None:
+            return
+        lesion, menu = self.session.lesions[item.row()], QMenu(self)
+        menu.addAction("Go to its middle", lambda: self._go_to(lesion))
+        menu.addAction("Rename", lambda: self._table.editItem(self._table.item(item.row(), NAME)))
+        menu.addAction("Colour…", lambda: self._recolour(lesion))
+        menu.addAction("Delete", lambda: self.services.table.delete(lesion.label))
+        menu.exec(self._table.viewport().mapToGlobal(at))
+
+    def _recolour(self, lesion: Lesion) -> None:
+        colour = QColorDialog.getColor(QColor(lesion.colour), self, f"Colour of {lesion.name}")
+        if colour.isValid():
+            self.services.table.recolour(lesion.label, colour.name())
+
+
+def _swatch(colour: str) -> QPixmap:
+    made = QPixmap(14, 14)
+    made.fill(QColor(colour))
+    return made

@@ -1,0 +1,194 @@
+"""Step 1: open a scan, choose among several, see what the reader had to assume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFrame, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+
+from napari_medseg.imaging.volume import Volume
+from napari_medseg.session.services import Services
+from napari_medseg.widgets.icons import icon
+from napari_medseg.widgets.look import Look
+from napari_medseg.widgets.step import button, column, dim, row
+
+_THUMBNAIL = 48
+
+
+class OpenPanel(QWidget):
+    """Opens scans and masks.
+
+    Parameters
+    ----------
+    services : Services
+        The session and its controllers.
+    """
+
+    def __init__(self, services: Services) -> None:
+        super().__init__()
+        self.services, self.session = services, services.session
+        self._build()
+        session = self.session
+        session.events.volume.connect(self._draw)
+        session.events.volumes.connect(self._draw)
+        self._draw()
+
+    def set_look(self, look: Look) -> None:
+        """Redraw the icons in the theme's colours."""
+        self._open.setIcon(icon("file", look.on_accent))
+        for each, name in ((self._folder, "folder"), (self._sample, "sample"), (self._mask, "mask")):
+            each.setIcon(icon(name, look.text, off=look.faint))
+
+    def _build(self) -> None:
+        self._drop = DropArea()
+        self._drop.dropped.connect(self.services.opening.open)
+        self._open = button("Open a file…", "NIfTI, NRRD, MetaImage, TIFF or DICOM", main=True)
+        self._open.clicked.connect(self._on_open)
+        self._folder = button("Folder…", "A folder of DICOM slices, or of several series")
+        self._folder.clicked.connect(self._on_folder)
+        self._sample = button("Try the sample", "A small scan that this plugin makes itself")
+        self._sample.clicked.connect(self._on_sample)
+        self._mask = button("Mask…", "Take the labels of a mask file over as lesions of the open scan")
+        self._mask.clicked.connect(self._on_mask)
+        self._scans = QComboBox()
+        self._scans.setToolTip("The scan that you work on")
+        self._scans.activated.connect(lambda index: self.services.opening.choose(self.services.opening.scans[index]))
+        self._series = QListWidget()
+        self._series.setIconSize(QSize(_THUMBNAIL, _THUMBNAIL))
+        self._series.itemActivated.connect(self._on_series)
+        self._series.itemClicked.connect(self._on_series)
+        self._about, self._warnings = dim(), dim(role="warning")
+        layout = column(self)
+        for widget in (self._drop, self._scans, self._about, self._warnings, self._series):
+            layout.addWidget(widget)
+        layout.addLayout(row(self._open, self._folder, stretch=0))
+        layout.addLayout(row(self._sample, self._mask, stretch=0))
+
+    def _draw(self, _value: object = None) -> None:
+        volume, scans = self.session.volume, self.services.opening.scans
+        self._drop.setVisible(volume is None)
+        self._sample.setVisible(volume is None)
+        self._mask.setVisible(volume is not None)
+        self._about.setText(describe(volume) if volume is not None else "")
+        self._about.setVisible(volume is not None)
+        self._warnings.setText("\n".join(volume.warnings) if volume is not None else "")
+        self._warnings.setVisible(bool(self._warnings.text()))
+        self._scans.setVisible(len(scans) > 1)
+        self._scans.clear()
+        self._scans.addItems([scan.name or "scan" for scan in scans])
+        if volume is not None:
+            self._scans.setCurrentIndex(next(i for i, scan in enumerate(scans) if scan is volume))
+        self._draw_series()
+
+    def _draw_series(self) -> None:
+        volumes = self.session.volumes
+        self._series.setVisible(bool(volumes))
+        self._series.clear()
+        for volume in volumes:
+            item = QListWidgetItem(QIcon(_picture(thumbnail(volume))), f"{volume.name}\n{describe(volume)}")
+            item.setToolTip("Click to open this series")
+            self._series.addItem(item)
+        self._series.setFixedHeight(min(4, len(volumes)) * (_THUMBNAIL + 10) + 4)
+
+    def _on_series(self, item: QListWidgetItem) -> None:
+        volume = self.session.volumes[self._series.row(item)]
+        self.services.opening.choose(volume)
+
+    def _on_open(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a scan", "", "Scans (*);;All files (*)")
+        if path:
+            self.services.opening.open(Path(path))
+
+    def _on_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open a folder of scans")
+        if path:
+            self.services.opening.open(Path(path))
+
+    def _on_mask(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open a mask of this scan", str(self._folder_of_scan()), "Masks (*)"
+        )
+        if path:
+            self.services.opening.open_mask(Path(path))
+
+    def _on_sample(self) -> None:
+        self.services.opening.open_sample()
+
+    def _folder_of_scan(self) -> Path:
+        path = self.session.volume.path if self.session.volume is not None else None
+        return path.parent if path is not None else Path()
+
+
+class DropArea(QFrame):
+    """Where scans are dropped; says what to do first."""
+
+    dropped = Signal(Path)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("drop")
+        self.setAcceptDrops(True)
+        text = QLabel("Drop a scan here\nor press Open")
+        text.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        text.setProperty("role", "dim")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 18, 8, 18)
+        layout.addWidget(text)
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802
+        """Welcome files."""
+        if event is not None and event.mimeData() is not None and event.mimeData().hasUrls():
+            event.acceptProposedAction()
+            self._mark(True)
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent | None) -> None:  # noqa: N802
+        """Forget the files."""
+        self._mark(False)
+
+    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
+        """Open the first file or folder."""
+        self._mark(False)
+        paths = dropped_paths(event)
+        if event is not None and paths:
+            event.acceptProposedAction()
+            self.dropped.emit(paths[0])
+
+    def _mark(self, over: bool) -> None:
+        self.setProperty("over", over)
+        self.style().unpolish(self)
+        self.style().polish(self)
+
+
+def dropped_paths(event: QDropEvent | None) -> list[Path]:
+    """Return the local files of a drop."""
+    if event is None or event.mimeData() is None:
+        return []
+    return [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+
+
+def describe(volume: Volume) -> str:
+    """Return modality, size and spacing in one line."""
+    z, y, x = volume.data.shape
+    spacing = " × ".join(f"{step:.3g}" for step in reversed(volume.spacing_mm))
+    slices = "1 slice" if z == 1 else f"{z} slices"
+    return " · ".join(part for part in (volume.modality, f"{x} × {y}, {slices}", f"{spacing} mm") if part)
+
+
+def thumbnail(volume: Volume) -> NDArray[np.uint8]:
+    """Return the middle slice as a small grey picture."""
+    middle = np.asarray(volume.data[volume.data.shape[0] // 2], np.float32)
+    step = max(1, max(middle.shape) // (2 * _THUMBNAIL))
+    small = middle[::step, ::step]
+    low, high = np.percentile(small, (1, 99))
+    return np.ascontiguousarray((np.clip((small - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8))
+
+
+def _picture(grey: NDArray[np.uint8]) -> QPixmap:
+    height, width = grey.shape
+    image = QImage(grey.data, width, height, width, QImage.Format.Format_Grayscale8).copy()
+    mode = Qt.AspectRatioMode.KeepAspectRatio
+    return QPixmap.fromImage(image).scaled(_THUMBNAIL, _THUMBNAIL, mode, Qt.TransformationMode.SmoothTransformation)

@@ -1,0 +1,82 @@
+"""Step 2: tools that tell the model where the lesion is, and the lesions found so far."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qtpy.QtWidgets import QWidget
+
+from napari_medseg.session.services import Services
+from napari_medseg.widgets.icons import icon
+from napari_medseg.widgets.lesion_table import LesionTable
+from napari_medseg.widgets.look import Look
+from napari_medseg.widgets.prompt_tools import PromptTools, Tool
+from napari_medseg.widgets.step import button, column, dim, row, tool_button
+
+TOOLS = {
+    Tool.CLICK: (
+        "Click",
+        "click",
+        "Q",
+        "Left click: lesion. Right click or Ctrl+click: not lesion. Drag: move the picture.",
+    ),
+    Tool.BOX: ("Box", "box", "W", "Drag a box round the lesion; with the right button: a box without lesion."),
+    Tool.SCRIBBLE: ("Scribble", "scribble", "D", "Draw inside the lesion; with the right button: outside of it."),
+}
+
+
+class SegmentPanel(QWidget):
+    """The prompt tools, 'Segment lesion', and the lesion table.
+
+    Parameters
+    ----------
+    services : Services
+        The session and its controllers.
+    tools : PromptTools
+        The tools on the canvas.
+    table : LesionTable
+        The lesions.
+    """
+
+    def __init__(self, services: Services, tools: PromptTools, table: LesionTable) -> None:
+        super().__init__()
+        self.services, self.session, self.tools = services, services.session, tools
+        self._build(table)
+        tools.changed.connect(self._on_tool)
+
+    def set_look(self, look: Look) -> None:
+        """Redraw the icons in the theme's colours."""
+        for tool, made in self._tools.items():
+            made.setIcon(icon(TOOLS[tool][1], look.text, on=look.on_accent, off=look.faint))
+        self._segment.setIcon(icon("wand", look.on_accent, off=look.faint))
+        self._new.setIcon(icon("plus", look.text, off=look.faint))
+
+    def _build(self, table: LesionTable) -> None:
+        self._tools = {
+            tool: tool_button(text, f"{tip}\nShortcut: {key}") for tool, (text, _, key, tip) in TOOLS.items()
+        }
+        for tool, made in self._tools.items():
+            made.clicked.connect(partial(self._on_pressed, tool))
+        self._segment = button(
+            "Segment lesion",
+            "Ask the model again, or about the whole scan where nothing is clicked\nShortcut: S",
+            main=True,
+        )
+        self._segment.clicked.connect(self.services.segmenting.segment)
+        self._new = button("New lesion", "The next click starts another lesion\nShortcut: A")
+        self._new.clicked.connect(self.services.segmenting.new_lesion)
+        self._tip = dim("Left click: lesion. Right click: not lesion.")
+        layout = column(self)
+        layout.addLayout(row(*self._tools.values()))
+        layout.addWidget(self._tip)
+        layout.addLayout(row(self._segment, self._new, stretch=0))
+        layout.addWidget(table)
+
+    def _on_pressed(self, tool: Tool, checked: bool) -> None:
+        self.tools.choose(tool if checked else Tool.NONE)
+        self._on_tool(self.tools.tool)
+
+    def _on_tool(self, tool: Tool) -> None:
+        for each, made in self._tools.items():
+            made.setChecked(each is tool)
+        self._tip.setText(TOOLS[tool][3] if tool in TOOLS else "Choose a tool, then show the model the lesion.")
