@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
@@ -51,6 +50,8 @@ def to_memory(
     if data_ijk.ndim != 3:
         raise ImagingError(f"expected a volume (I, J, K), got shape {data_ijk.shape}")
     affine = check_affine(affine_ijk)
+    from nibabel.orientations import io_orientation  # here: the viewer needs this module at once, nibabel later
+
     orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
     axes = [int(np.flatnonzero(orientation[:, 0] == world)[0]) for world in _MEMORY_WORLD_AXES]
     flips = [bool(orientation[axis, 1] != sign) for axis, sign in zip(axes, _MEMORY_SIGNS, strict=True)]
