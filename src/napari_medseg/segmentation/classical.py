@@ -8,6 +8,7 @@ from types import MappingProxyType
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 from skimage.graph import MCP_Geometric
 
 from napari_medseg.errors import Cancelled, ModelError
@@ -96,10 +97,10 @@ def _belonging(
     seeds = [np.clip(np.rint(view.point_of(p, tuple(spacing))), 0, view.size - 1).astype(int) for p in prompts.points]
     near = [tuple(s) for s, positive in zip(seeds, prompts.signs, strict=True) if positive and inside[tuple(s)]]
     far = [tuple(s) for s, positive in zip(seeds, prompts.signs, strict=True) if not positive and inside[tuple(s)]]
-    edge = inside.copy()
-    edge[1:-1, 1:-1, 1:-1] = False
+    edge = inside & ~binary_erosion(inside)  # the cube's border, and the scan's where it ends within
     far.extend(map(tuple, np.argwhere(edge)))
     to_lesion, _ = MCP_Geometric(cost).find_costs(near)
     to_rest, _ = MCP_Geometric(cost).find_costs(far)
-    share = to_rest / np.maximum(to_lesion + to_rest, 1e-9)
+    with np.errstate(invalid="ignore"):  # outside the scan both ways are infinitely long
+        share = to_rest / np.maximum(to_lesion + to_rest, 1e-9)
     return np.where(np.isfinite(share), share, 0.0).astype(np.float32)
