@@ -131,8 +131,16 @@ def _segment_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--box", metavar="X0,Y0,Z0,X1,Y1,Z1", type=numbers(6), help="two corners round the lesion, mm")
     parser.add_argument("--model", help="name in the library or model folder (default: the active click model)")
-    parser.add_argument("--out", type=Path, required=True, help="mask to write: .nii .nii.gz .nrrd .seg.nrrd .mha")
+    parser.add_argument("--out", metavar="MASK", type=_mask_path, required=True, help="file to write, as .nii.gz")
     _add_json(parser)
+
+
+def _mask_path(text: str) -> Path:
+    from napari_medseg.imaging.suffixes import WRITABLE_SUFFIXES, suffix_of
+
+    if not suffix_of(Path(text), WRITABLE_SUFFIXES):
+        raise argparse.ArgumentTypeError(f"{text} has none of the endings {', '.join(WRITABLE_SUFFIXES)}")
+    return Path(text)
 
 
 def _segment(options: argparse.Namespace, results: Results) -> None:
@@ -229,9 +237,7 @@ def _fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _fine_tune(options: argparse.Namespace, results: Results) -> None:
     from napari_medseg.imaging.files import read_label_map, read_volume
-    from napari_medseg.learning.fine_tune import fine_tune
     from napari_medseg.learning.settings import FineTuneSettings
-    from napari_medseg.segmentation.load import load_model
 
     settings = checked_settings(FineTuneSettings, options)
     corrections: list[Any] = [(read_volume(scan), read_label_map(mask)) for scan, mask in options.pair]
@@ -241,6 +247,9 @@ def _fine_tune(options: argparse.Namespace, results: Results) -> None:
         corrections += [stored.load() for stored in CorrectionStore(options.corrections).list()]
     if not corrections:
         raise MedSegError("there is nothing to learn from: give at least one --pair SCAN MASK or --corrections DIR")
+    from napari_medseg.learning.fine_tune import fine_tune
+    from napari_medseg.segmentation.load import load_model
+
     model = load_model(options.model)
     with stop_on_signal() as should_stop:
         for report in fine_tune(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,21 +77,37 @@ def bootstrap_interval(
     return bootstrap_intervals(lambda cases: {"": statistic(cases)}, patients, **options)[""]
 
 
-def mean_interval(values: Sequence[float], patients: Sequence[Hashable] | None = None, **options: Any) -> Interval:
-    """Mean of one figure a case, with its interval; cases whose figure is not finite are left out.
+def mean_intervals(
+    figures: Mapping[str, Sequence[float]], patients: Sequence[Hashable] | None = None, **options: Any
+) -> dict[str, Interval]:
+    """Means of several figures a case, with their intervals; values that are not finite are left out.
 
     `patients` names the patient of each case; without it every case is a patient of its own. Other options are those of
-    `bootstrap_interval`.
+    `bootstrap_intervals`.
     """
-    figures = np.asarray(values, dtype=float)
-    people = list(range(len(figures))) if patients is None else list(patients)
-    if len(people) != len(figures):
-        raise EvaluationError(f"{len(figures)} figures came with {len(people)} patients")
-    kept = np.flatnonzero(np.isfinite(figures))
-    if not kept.size:
-        return Interval(float("nan"), float("nan"), float("nan"), options.get("level", 0.95), 0)
-    figures = figures[kept]
-    return bootstrap_interval(lambda cases: float(figures[cases].mean()), [people[k] for k in kept], **options)
+    table = np.asarray(list(figures.values()), dtype=float).T
+    people = list(range(len(table))) if patients is None else list(patients)
+    if len(people) != len(table):
+        raise EvaluationError(f"{len(table)} figures came with {len(people)} patients")
+    known = np.isfinite(table)
+    filled = np.where(known, table, 0.0)
+
+    def means(cases: NDArray[np.intp]) -> dict[str, float]:
+        counts = known[cases].sum(axis=0)
+        sums = filled[cases].sum(axis=0)
+        values = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+        return dict(zip(figures, values.tolist(), strict=True))
+
+    intervals = bootstrap_intervals(means, people, **options)
+    n_patients = [len({people[k] for k in np.flatnonzero(column)}) for column in known.T]
+    return {
+        name: replace(interval, n_patients=n) for (name, interval), n in zip(intervals.items(), n_patients, strict=True)
+    }
+
+
+def mean_interval(values: Sequence[float], patients: Sequence[Hashable] | None = None, **options: Any) -> Interval:
+    """One figure's mean with its interval; parameters as for `mean_intervals`."""
+    return mean_intervals({"": values}, patients, **options)[""]
 
 
 def _ends(draws: Sequence[float], level: float) -> tuple[float, float]:

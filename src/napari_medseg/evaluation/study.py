@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_medseg.errors import EvaluationError
-from napari_medseg.evaluation.bootstrap import Interval, mean_interval
+from napari_medseg.evaluation.bootstrap import Interval, mean_intervals
 from napari_medseg.evaluation.masks import MaskFigures, compare_masks, finite_or_none
 from napari_medseg.imaging.files import read_label_map
 
@@ -104,10 +104,8 @@ def summarise(cases: Sequence[Case], *, seed: int = 0) -> tuple[Summary, ...]:
 def _summary(cases: Sequence[Case], label: int, name: str, seed: int) -> Summary:
     rows = [(case.patient, figures) for case in cases for figures in case.figures if figures.label == label]
     patients = [patient for patient, _ in rows]
-    means = {
-        figure: mean_interval([float(getattr(figures, figure)) for _, figures in rows], patients, seed=seed)
-        for figure in FIGURES
-    }
+    table = {figure: [float(getattr(figures, figure)) for _, figures in rows] for figure in FIGURES}
+    means = mean_intervals(table, patients, seed=seed)
     return Summary(label, name, len(rows), means)
 
 

@@ -1,0 +1,306 @@
+"""The command line as a user calls it: exit status, one line on stderr, JSON and nothing else on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_medseg import __version__
+from napari_medseg.cli import main
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.models.card import Card
+from napari_medseg.segmentation.prompts import Box, Click, Prompt
+from napari_medseg.terminal import with_joined_values
+
+SHAPE = (18, 22, 14)
+# x and y are flipped and the spacing differs along each axis, as a scanner writes it.
+AFFINE = np.array([[-1.2, 0, 0, 11.0], [0, -0.9, 0, 8.0], [0, 0, 2.5, -16.0], [0, 0, 0, 1.0]])
+CENTRE_IJK = (6, 9, 7)
+
+
+def _ball(radius_mm: float, centre: tuple[int, int, int] = CENTRE_IJK) -> np.ndarray:
+    index = np.moveaxis(np.indices(SHAPE), 0, -1) - np.asarray(centre)
+    return np.linalg.norm(index * np.array([1.2, 0.9, 2.5]), axis=-1) <= radius_mm
+
+
+def _save(path: Path, data: np.ndarray) -> Path:
+    nib.save(nib.Nifti1Image(data, AFFINE), path)
+    return path
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    noise = np.random.default_rng(0).normal(0, 8, SHAPE)
+    return _save(tmp_path / "ct.nii.gz", (40 + 80 * _ball(6) + noise).astype(np.int16))
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    return _save(tmp_path / "truth.nii.gz", _ball(6).astype(np.uint8))
+
+
+@pytest.fixture
+def click() -> str:
+    return ",".join(f"{v:.2f}" for v in (AFFINE @ [*CENTRE_IJK, 1])[:3])
+
+
+Answers = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def answers(capfd: pytest.CaptureFixture[str]) -> Answers:
+    def run(*words: object) -> list[dict[str, Any]]:
+        assert main([str(word) for word in words]) == 0
+        return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+    return run
+
+
+def _fails(words: list[object], capfd: pytest.CaptureFixture[str]) -> str:
+    assert main([str(word) for word in words]) == 1
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("napari-medseg: ")
+    assert said.err.count("\n") == 1, said.err
+    return said.err
+
+
+class Threshold:
+    """A model of one line that remembers what it was asked."""
+
+    card = Card(name="threshold", version=3, sha256="abc")
+
+    def __init__(self) -> None:
+        self.prompts: list[Prompt] = []
+
+    def segment(self, volume: Volume, prompts: Sequence[Prompt] = ()) -> LabelMap:
+        self.prompts += prompts
+        return LabelMap((volume.data > 80).astype(np.uint8), volume.affine, grid=volume.grid)
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Threshold:
+    threshold = Threshold()
+    monkeypatch.setattr("napari_medseg.segmentation.load.load_model", lambda name: threshold)
+    return threshold
+
+
+def test_segment_saves_on_the_scans_own_grid(
+    scan: Path, truth: Path, click: str, model: Threshold, answers: Answers
+) -> None:
+    out = scan.with_name("mask.nii.gz")
+    (said,) = answers("segment", scan, "--click", click, "--out", out, "--json")
+    mask = nib.load(out)
+    assert mask.shape == SHAPE
+    assert np.allclose(mask.affine, AFFINE, atol=1e-4)
+    assert np.array_equal(np.asarray(mask.dataobj), np.asarray(nib.load(truth).dataobj))
+    assert (said["mask"], said["model"], said["version"], said["sha256"]) == (str(out), "threshold", 3, "abc")
+    assert said["n_voxels"] == _ball(6).sum()
+    assert said["volume_ml"] == pytest.approx(_ball(6).sum() * 1.2 * 0.9 * 2.5 / 1000)
+
+
+def test_segment_says_what_it_did(scan: Path, model: Threshold, click: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = scan.with_name("mask.nii.gz")
+    assert main(["segment", str(scan), "--click", click, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"{out}: 0.92 ml" in said
+    assert "threshold version 3; saved, verified" in said
+
+
+def test_positions_that_begin_with_a_minus_are_values() -> None:
+    words = ["ct.nii.gz", "--click", "-1.5,2,-3", "--click", "-.5,0,1e1", "--box", "-1,-2,-3,4,5,6", "--json"]
+    assert with_joined_values(words) == [
+        "ct.nii.gz",
+        "--click=-1.5,2,-3",
+        "--click=-.5,0,1e1",
+        "--box=-1,-2,-3,4,5,6",
+        "--json",
+    ]
+
+
+def test_every_prompt_reaches_the_model(scan: Path, click: str, model: Threshold, answers: Answers) -> None:
+    places = ["--click", click, "--background", "-9,-5,10", "--box", "-3,-8,-8,9,8,9"]
+    answers("segment", scan, *places, "--out", scan.with_name("m.nii"), "--json")
+    x, y, z = (float(v) for v in click.split(","))
+    assert model.prompts == [
+        Box((-3, -8, -8), (9, 8, 9)),
+        Click((x, y, z)),
+        Click((-9, -5, 10), positive=False),
+    ]
+
+
+def test_evaluate_prints_one_object(scan: Path, truth: Path, answers: Answers) -> None:
+    mask = _save(scan.with_name("smaller.nii.gz"), _ball(5).astype(np.uint8))
+    (said,) = answers("evaluate", mask, truth, "--json")
+    n, m = _ball(5).sum(), _ball(6).sum()
+    assert said["dice"] == pytest.approx(2 * n / (n + m))
+    assert said["reference_ml"] == pytest.approx(m * 2.7 / 1000, rel=1e-4)
+    assert said["lesion_recall"] == 1.0
+    assert len(said["labels"]) == 1
+
+
+def test_evaluate_names_what_is_not_defined_as_null(truth: Path, answers: Answers) -> None:
+    empty = _save(truth.with_name("empty.nii.gz"), np.zeros(SHAPE, np.uint8))
+    (said,) = answers("evaluate", empty, truth, "--json")
+    assert (said["dice"], said["hd95_mm"], said["precision"]) == (0.0, None, None)
+
+
+def test_evaluate_prints_a_table(truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two = _save(truth.with_name("two.nii.gz"), _ball(6).astype(np.uint8) + _ball(3))
+    assert main(["evaluate", str(two), str(two), "--tolerance-mm", "1.5"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["all", "labels", "label", "1", "label", "2"]
+    assert ["Dice", "1.000", "1.000", "1.000"] in lines
+    assert ["NSD", "at", "1.5", "mm", "1.000", "1.000", "1.000"] in lines
+
+
+def test_evaluate_folders_with_a_report(tmp_path: Path, answers: Answers) -> None:
+    masks, references = tmp_path / "masks", tmp_path / "references"
+    for folder, radius in ((masks, 5), (references, 6)):
+        folder.mkdir()
+        for name in ("P1_a", "P1_b", "P2_a"):
+            _save(folder / f"{name}.nii.gz", _ball(radius).astype(np.uint8))
+    report = tmp_path / "report"
+    words = ["evaluate", masks, references, "--patients", r"(P\d+)", "--report", report, "--json"]
+    (said,) = answers(*words)
+    assert [case["patient"] for case in said["cases"]] == ["P1", "P1", "P2"]
+    dice = said["means"][0]["means"]["dice"]
+    assert dice["n_patients"] == 2
+    assert dice["low"] <= dice["value"] <= dice["high"] < 1
+    assert (report / "figures.csv").read_text().count("\n") == 4
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page
+    assert "P1_a.nii.gz" in page
+
+
+def test_a_folder_without_a_mask_is_named(tmp_path: Path, truth: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    masks, references = tmp_path / "masks", tmp_path / "references"
+    masks.mkdir()
+    references.mkdir()
+    truth.rename(references / truth.name)
+    assert "has no truth.nii.gz" in _fails(["evaluate", masks, references], capfd)
+
+
+def test_masks_on_different_grids_are_not_compared(truth: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    moved = truth.with_name("moved.nii.gz")
+    nib.save(nib.Nifti1Image(_ball(6).astype(np.uint8), AFFINE + np.eye(4, k=3)), moved)
+    said = _fails(["evaluate", moved, truth], capfd)
+    assert "moved.nii.gz" in said
+    assert "different grids" in said
+
+
+@pytest.mark.parametrize("name", ["missing.nii.gz", "text.nii.gz"])
+def test_a_bad_scan_is_one_line(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.nii.gz").write_text("not a scan")
+    words = ["segment", tmp_path / name, "--click", "0,0,0", "--out", tmp_path / "m.nii.gz"]
+    assert name in _fails(words, capfd)
+    assert not (tmp_path / "m.nii.gz").exists()
+
+
+def test_fine_tune_without_cases_says_what_to_give(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert "--pair SCAN MASK" in _fails(["fine-tune", "--out", tmp_path / "model"], capfd)
+
+
+def test_a_setting_out_of_range_names_its_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert "--steps cannot be 0" in _fails(["fine-tune", "--out", tmp_path, "--steps", "0"], capfd)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["segment", "ct.nii.gz", "--click", "1,2", "--out", "m.nii.gz"], "3 numbers with commas"),
+        (["segment", "ct.nii.gz", "--click", "here", "--out", "m.nii.gz"], "--click"),
+        (["segment", "ct.nii.gz", "--out", "m.docx"], "m.docx has none of the endings"),
+        (["segment", "ct.nii.gz"], "--out"),
+        (["fine-tune", "--out", "d", "--strategy", "magic"], "magic"),
+        (["models"], "list"),
+        (["sgment", "ct.nii.gz"], "sgment is neither a file nor a command"),
+        (["--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_wrong_usage_is_status_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_models_import_list_activate_roll_back_export(tmp_path: Path, answers: Answers) -> None:
+    from napari_medseg.models.checkpoint import load_checkpoint, save_checkpoint
+    from napari_medseg.networks.click_unet import ClickUNet
+
+    folder = save_checkpoint(tmp_path / "mine", ClickUNet(widths=(8, 8, 8, 8)), Card(name="liver", labels={1: "liver"}))
+    (first,) = answers("models", "import", folder, "--json")
+    (second,) = answers("models", "import", folder, "--json")
+    assert [first["version"], second["version"]] == [1, 2]
+    assert answers("models", "activate", "liver", "--version", "2", "--json") == [{"name": "liver", "active": 2}]
+    listed = [m for m in answers("models", "list", "--json") if m["name"] == "liver"]
+    assert [(m["version"], m["active"]) for m in listed] == [(1, False), (2, True)]
+    assert answers("models", "rollback", "liver", "--json") == [{"name": "liver", "active": 1}]
+    (shown,) = answers("models", "show", "liver", "--json")
+    assert shown["labels"] == {"1": "liver"}
+    answers("models", "export", "liver", "--version", "2", "--out", tmp_path / "copy", "--json")
+    copy = load_checkpoint(tmp_path / "copy")
+    assert copy.card.sha256 == shown["sha256"]
+
+
+def test_models_of_an_unknown_name(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "no model 'liver'" in _fails(["models", "show", "liver"], capfd)
+
+
+def test_stray_prints_stay_out_of_json(
+    truth: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from napari_medseg.evaluation import study
+
+    def noisy(*paths: Path, **options: Any) -> Any:
+        print("a library says hello")
+        os.write(1, b"and so does its C code\n")
+        return quiet(*paths, **options)
+
+    quiet = study.compare_files
+    monkeypatch.setattr(study, "compare_files", noisy)
+    assert main(["evaluate", str(truth), str(truth), "--json"]) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out)["dice"] == 1.0
+    assert "library says hello" in said.err
+    assert "C code" in said.err
+
+
+def test_the_module_is_the_command(truth: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "napari_medseg"]
+    done = subprocess.run([*command, "evaluate", truth, truth, "--json"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["dice"] == 1.0
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60)
+    assert version.stdout.strip() == f"napari-medseg {__version__}"
+    failed = subprocess.run([*command, "evaluate", tmp_path / "no", truth], capture_output=True, text=True, timeout=60)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert failed.stdout == ""
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    for name in ("demo", "segment", "fine-tune", "evaluate", "models", "train-click-model"):
+        assert f"\n  {name} " in said
+
+
+@pytest.mark.parametrize("name", ["demo", "segment", "fine-tune", "evaluate", "models", "train-click-model"])
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: napari-medseg {name}" in capsys.readouterr().out
