@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from isal import igzip, isal_zlib
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.limits import DEFLATE_RATIO, in_words
 
+Packing = Literal["auto", "raw", "gzip", "bzip2", "zlib"]
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _INVALID_DEFLATE: type[Exception] = isal_zlib.error  # type: ignore[assignment]
+_MOST_FROM_A_BYTE = {"raw": 1, "gzip": DEFLATE_RATIO, "zlib": DEFLATE_RATIO, "bzip2": 50_000}
 _CHUNK = 256 * 1024
 _MAX_SURPLUS = 64 * 1024 * 1024
 
@@ -28,19 +32,28 @@ class Content:
     Parameters
     ----------
     path : Path
-        The file; gzip is recognised by its first two bytes.
+        The file.
     offset : int
         Where in the file the stream begins.
+    packing : str
+        ``"raw"``, ``"gzip"``, ``"bzip2"`` or ``"zlib"``; ``"auto"`` tells gzip from raw by the first two bytes.
     """
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    def __init__(self, path: Path, offset: int = 0, packing: Packing = "auto") -> None:
         self.name = path.name
         self._file = path.open("rb")
         self._file.seek(offset)
-        self.is_gzip = self._file.peek(2)[:2] == _GZIP_MAGIC
-        self._stream: Any = igzip.open(self._file, "rb") if self.is_gzip else self._file  # type: ignore[no-untyped-call]
-        size = max(path.stat().st_size - offset, 0)
-        self.most_bytes = size * DEFLATE_RATIO if self.is_gzip else size
+        begins_as_gzip = self._file.peek(2)[:2] == _GZIP_MAGIC
+        if packing == "auto":
+            packing = "gzip" if begins_as_gzip else "raw"
+        self.packing = packing
+        self._stream = _unpacked(self._file, packing)
+        self.most_bytes = max(path.stat().st_size - offset, 0) * _MOST_FROM_A_BYTE[packing]
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the bytes lie in the file as they are."""
+        return self.packing == "raw"
 
     def __enter__(self) -> Content:
         return self
@@ -60,7 +73,7 @@ class Content:
 
     def skip(self, n_bytes: int) -> None:
         """Move on, without keeping anything."""
-        if not self.is_gzip:
+        if self.is_raw:
             self._file.seek(n_bytes, 1)
             return
         while n_bytes > 0:
@@ -81,7 +94,7 @@ class Content:
         at = 0
         with self._naming_damage():
             while at < len(target):
-                if self.is_gzip:
+                if not self.is_raw:
                     piece = self._stream.read(min(_CHUNK, len(target) - at))
                     target[at : at + len(piece)] = piece
                     n_read = len(piece)
@@ -99,7 +112,7 @@ class Content:
         ImagingError
             If the checksum is wrong, or far more follows than a file of that kind can mean.
         """
-        if not self.is_gzip:
+        if self.is_raw:
             at = self._file.tell()
             return max(self._file.seek(0, 2) - at, 0)
         surplus = 0
@@ -127,3 +140,36 @@ class Content:
             ) from error
         except _INVALID_DEFLATE as error:
             raise ImagingError(f"{self.name} is damaged: its compressed data is invalid; copy it again") from error
+
+
+def _unpacked(file: BinaryIO, packing: str) -> Any:
+    if packing == "gzip":
+        return igzip.open(file, "rb")  # type: ignore[no-untyped-call]
+    if packing == "bzip2":
+        return bz2.BZ2File(file)
+    return _ZlibStream(file) if packing == "zlib" else file
+
+
+class _ZlibStream:
+    """A zlib stream (gzip's content without its frame) read piece by piece; its checksum is checked at the end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._unpacker = isal_zlib.decompressobj()
+        self._packed = b""
+
+    def read(self, n_bytes: int) -> bytes:
+        while not self._unpacker.eof:
+            if not self._packed:
+                self._packed = self._file.read(_CHUNK)
+            at_end = not self._packed
+            piece = self._unpacker.decompress(self._packed, n_bytes)
+            self._packed = self._unpacker.unconsumed_tail
+            if piece:
+                return piece
+            if at_end:
+                raise EOFError
+        return b""
+
+    def close(self) -> None:
+        self._packed = b""

@@ -59,7 +59,7 @@ def content_type(path: Path) -> str:
         if content.most_bytes == 0:
             raise ImagingError(f"{path.name} is empty; copy or export it again")
         block = content.read(_PEEK)
-        is_gzip = content.is_gzip
+        is_gzip = not content.is_raw
     if header_bytes(block):
         return "nifti"
     if is_gzip:

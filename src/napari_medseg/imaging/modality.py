@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 _SAMPLES_AN_AXIS = 64
 _AIR_HU = (-1050, -900)
+_LEAST_RESAMPLED_HU = -1200
 _SOFT_TISSUE_HU = (-150, 250)
 
 
 def guess_modality(data: NDArray[Any]) -> str:
-    """``"CT"`` where the values are beyond doubt whole Hounsfield units, else ``""``.
+    """``"CT"`` where the values are beyond doubt Hounsfield units, else ``""``.
 
-    Beyond doubt: whole numbers, at least 2 % air near -1000, at least 5 % soft tissue round 0, and little in between or
-    below that no tissue has.
+    Beyond doubt: at least 2 % air near -1000 and 5 % soft tissue round 0. Whole numbers may go lower than air, as
+    scanners mark what lies outside their field so; fractions come from resampling and may not.
     """
     sample = data[tuple(slice(None, None, max(1, n // _SAMPLES_AN_AXIS)) for n in data.shape)]
     if sample.dtype.kind not in "if":
@@ -24,7 +25,7 @@ def guess_modality(data: NDArray[Any]) -> str:
     values = np.asarray(sample, dtype=np.float64)
     if not np.isfinite(values).all() or values.min() < -4096 or values.max() > 32767:
         return ""
-    if not np.array_equal(values, np.rint(values)):
+    if values.min() < _LEAST_RESAMPLED_HU and not np.array_equal(values, np.rint(values)):
         return ""
     air = np.mean((values >= _AIR_HU[0]) & (values <= _AIR_HU[1]))
     soft = np.mean((values >= _SOFT_TISSUE_HU[0]) & (values <= _SOFT_TISSUE_HU[1]) & (values != 0))

@@ -12,15 +12,15 @@ from nibabel.nifti2 import Nifti2Header
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
+from napari_medseg.imaging.assemble import first_of_many, label_map_of, surplus_warning, volumes_of
 from napari_medseg.imaging.content import Content
 from napari_medseg.imaging.durable import write_durably
 from napari_medseg.imaging.limits import check_claim, check_memory, refusing_damage
-from napari_medseg.imaging.modality import guess_modality
 from napari_medseg.imaging.nifti_header import NiftiHeader, header_bytes, parse_header
-from napari_medseg.imaging.orientation import corner_distance_mm, grid_of, to_disk, to_memory
+from napari_medseg.imaging.orientation import corner_distance_mm, grid_of, to_disk
 from napari_medseg.imaging.suffixes import NIFTI_SUFFIXES, stem_of, suffix_of
 from napari_medseg.imaging.volume import DiskGrid, LabelMap, Volume
-from napari_medseg.imaging.voxels import as_labels, native, not_finite_warning, scaled, scaled_dtype, slabs
+from napari_medseg.imaging.voxels import as_labels, native, scaled, scaled_dtype, slabs
 
 _LEVEL = 1
 _GZIP_WBITS = 31
@@ -45,32 +45,17 @@ def read_nifti(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
     """
     with refusing_damage(path, "NIfTI"):
         header, stored, warnings = _read_stored(path, first_only=first_only)
-        volumes = []
-        for index in range(len(stored)):
-            data = scaled(stored[index], header.slope, header.intercept)
-            memory, affine, grid = to_memory(data.T, header.affine)
-            number = f" [{index + 1} of {header.n_volumes}]" if len(stored) > 1 else ""
-            volumes.append(
-                Volume(
-                    data=memory,
-                    affine=affine,
-                    name=stem_of(path) + number,
-                    modality=guess_modality(memory),
-                    path=path,
-                    grid=grid,
-                    warnings=(*warnings, *not_finite_warning(data, path.name)),
-                )
-            )
-        return tuple(volumes)
+        return volumes_of(
+            path, stored, header.affine, slope=header.slope, intercept=header.intercept, warnings=warnings
+        )
 
 
 def read_nifti_label_map(path: Path) -> LabelMap:
     """Read a mask of any numeric type that holds whole numbers from 0 to 65535."""
     with refusing_damage(path, "NIfTI"):
         header, stored, warnings = _read_stored(path, first_only=True)
-        data = as_labels(scaled(stored[0], header.slope, header.intercept), path.name)
-        memory, affine, grid = to_memory(data.T, header.affine)
-        return LabelMap(data=memory, affine=affine, grid=grid, path=path, warnings=warnings)
+        data = scaled(stored[0], header.slope, header.intercept)
+        return label_map_of(path, data, header.affine, warnings=warnings)
 
 
 def write_nifti_label_map(path: Path, label_map: LabelMap) -> Path:
@@ -119,7 +104,7 @@ def _read_voxels(
     n_volumes = 1 if first_only else header.n_volumes
     warnings = list(header.warnings)
     if header.n_volumes > n_volumes:
-        warnings.append(f"{content.name} holds {header.n_volumes} volumes; this is the first of them.")
+        warnings.append(first_of_many(content.name, header.n_volumes))
     shape = (*header.shape, header.n_volumes) if n_volumes > 1 else header.shape
     check_memory(content.name, shape, n_volumes * _needed_bytes(header))
     check_claim(content.name, header.offset + header.n_volumes * header.volume_bytes, content.most_bytes)
@@ -127,9 +112,7 @@ def _read_voxels(
     content.skip(skip)
     content.fill(stored)
     content.skip((header.n_volumes - n_volumes) * header.volume_bytes)
-    surplus = content.finish()
-    if surplus:
-        warnings.append(f"{content.name} holds {surplus} bytes more than its header says; they were ignored.")
+    warnings += surplus_warning(content.name, content.finish())
     return header, native(stored), tuple(warnings)
 
 

@@ -13,6 +13,7 @@ from nibabel.quaternions import quat2mat
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
+from napari_medseg.imaging.assemble import file_affine
 from napari_medseg.imaging.orientation import check_affine, corner_distance_mm
 
 _INTEGERS_AND_FLOATS: dict[int, str] = {
@@ -201,10 +202,7 @@ def _affine(fields: Any, shape: tuple[int, int, int], name: str) -> tuple[NDArra
         affine = _qform(fields, shape, name, warnings)
     else:
         affine = _from_voxel_sizes(fields, shape, name, warnings)
-    try:
-        affine = check_affine(affine)
-    except ImagingError as error:
-        raise ImagingError(f"{name} has an unusable orientation: {error}; export it again") from error
+    affine = file_affine(affine, name)
     return _in_mm(affine, int(fields["xyzt_units"]), name, warnings), warnings
 
 

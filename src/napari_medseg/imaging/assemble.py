@@ -1,0 +1,122 @@
+"""Stored voxels and a grid into the package's own objects, the same way for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseg.errors import ImagingError
+from napari_medseg.imaging.modality import guess_modality
+from napari_medseg.imaging.orientation import check_affine, corner_distance_mm, to_memory
+from napari_medseg.imaging.suffixes import stem_of
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.imaging.voxels import as_labels, not_finite_warning, scaled
+
+
+def file_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Return a file's affine, checked.
+
+    Raises
+    ------
+    ImagingError
+        If it does not span three dimensions; names the file.
+    """
+    try:
+        return check_affine(affine)
+    except ImagingError as error:
+        raise ImagingError(f"{name} has an unusable orientation: {error}; export it again") from error
+
+
+def volumes_of(
+    path: Path,
+    stored: NDArray[Any],
+    affine: NDArray[np.float64],
+    *,
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    warnings: Iterable[str] = (),
+) -> tuple[Volume, ...]:
+    """Make a volume of each of the stored ones.
+
+    Parameters
+    ----------
+    path : Path
+        The file they come from; names them.
+    stored : ndarray, shape (N, K, J, I)
+        Voxels as they lie on disk, slowest axis first.
+    affine : ndarray, shape (4, 4)
+        Voxel index ``(i, j, k, 1)`` to world millimetres, RAS+.
+    slope, intercept : float
+        Stored value to intensity.
+    warnings : iterable of str
+        What the reader had to assume.
+    """
+    affine = file_affine(affine, path.name)
+    volumes = []
+    for index, voxels in enumerate(stored):
+        data = scaled(voxels, slope, intercept)
+        memory, memory_affine, grid = to_memory(data.T, affine)
+        number = f" [{index + 1} of {len(stored)}]" if len(stored) > 1 else ""
+        volumes.append(
+            Volume(
+                data=memory,
+                affine=memory_affine,
+                name=stem_of(path) + number,
+                modality=guess_modality(memory),
+                path=path,
+                grid=grid,
+                warnings=(*warnings, *not_finite_warning(data, path.name)),
+            )
+        )
+    return tuple(volumes)
+
+
+def label_map_of(
+    path: Path,
+    stored: NDArray[Any],
+    affine: NDArray[np.float64],
+    *,
+    names: Mapping[int, str] | None = None,
+    warnings: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> LabelMap:
+    """Make a label map of stored voxels, shape (K, J, I), slowest axis first; refuses what are no labels."""
+    memory, memory_affine, grid = to_memory(as_labels(stored, path.name).T, file_affine(affine, path.name))
+    return LabelMap(
+        data=memory,
+        affine=memory_affine,
+        names=MappingProxyType(dict(names or {})),
+        grid=grid,
+        path=path,
+        warnings=tuple(warnings),
+        metadata=MappingProxyType(dict(metadata or {})),
+    )
+
+
+def first_of_many(name: str, n_volumes: int) -> str:
+    """Say that a file holds more than what was read of it."""
+    return f"{name} holds {n_volumes} volumes; this is the first of them."
+
+
+def surplus_warning(name: str, surplus: int) -> tuple[str, ...]:
+    """Say that a file holds more bytes than its header accounts for."""
+    return (f"{name} holds {surplus} bytes more than its header says; they were ignored.",) if surplus else ()
+
+
+def check_read_back(read: LabelMap, written: LabelMap, name: str) -> None:
+    """Compare what a file just written reads back as with what was meant.
+
+    Raises
+    ------
+    ImagingError
+        If a voxel, the grid, or a name that the format holds differs.
+    """
+    same = read.data.shape == written.data.shape
+    same = same and corner_distance_mm(read.affine, written.affine, written.data.shape) < 1e-2
+    if not (same and np.array_equal(read.data, written.data)):
+        raise ImagingError(f"{name} did not read back as it was written; the disk may be failing, save elsewhere")
