@@ -73,8 +73,8 @@ def brain_mr(*, oblique: bool = False, coarser: float = 1.0) -> Phantom:
     Parameters
     ----------
     oblique : bool
-        The same head on a grid that is turned by 24 and tilted by 12 degrees, as if the patient had moved, with voxels 1.2
-        times as large.
+        The same head on a grid that is turned by 24 and tilted by 12 degrees, as if the patient had moved; its voxels
+        are 1.2 times as large.
     coarser : float
         Voxels that many times larger, for quick tests; 1 gives 34 x 142 x 120 voxels of 4.5 x 1.5 x 1.5 mm.
     """

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 LayerTuple = tuple[Any, dict[str, Any], str]
 Paths = str | Sequence[str]
 
 # Files that are pictures more often than scans: what is no scan goes on to napari's own reader.
 _PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+_MANY_LABELS = 256  # a file called 'lesion' with more values than that is a scan
 _MASK_WORDS = {"mask", "masks", "label", "labels", "labelmap", "seg", "segmentation", "gt", "truth", "lesion", "roi"}
 
 
@@ -59,7 +62,24 @@ def read(path: Paths) -> list[LayerTuple]:
     viewer = current_viewer()
     if viewer is not None:
         scan_view.furnish(viewer)
+    attributes = [each for _, each, _ in layers] + [
+        {"metadata": each.metadata} for each in (viewer.layers if viewer else ())
+    ]
+    _join_scans(layers, [each.get("metadata", {}).get("napari_medseg", {}).get("volume") for each in attributes])
     return layers
+
+
+def _join_scans(layers: list[LayerTuple], volumes: list[Any]) -> None:
+    """Tell each mask which of the known scans it lies on, voxel for voxel."""
+    from napari_medseg.imaging.orientation import same_grid
+
+    for _, attributes, kind in layers:
+        own = attributes.get("metadata", {}).get("napari_medseg", {})
+        if kind == "labels" and "label_map" in own and "volume" not in own:
+            on_it = (volume for volume in volumes if volume is not None and same_grid(volume, own["label_map"]))
+            volume = next(on_it, None)
+            if volume is not None:
+                own["volume"] = volume
 
 
 def _distinct(path: Paths) -> list[Path]:
@@ -86,7 +106,7 @@ def _read_one(path: Path) -> list[LayerTuple]:
     from napari_medseg.imaging.files import read_volumes
     from napari_medseg.widgets.scan_view import layer_arguments
 
-    if _may_be_label_map(path):
+    if path.is_file() and _may_be_label_map(path):
         labels = _read_labels(path)
         if labels:
             return labels
@@ -98,13 +118,18 @@ def _read_one(path: Path) -> list[LayerTuple]:
         raise
     for warning in dict.fromkeys(text for volume in volumes for text in volume.warnings):
         show_warning(warning)
-    return [(volume.data, layer_arguments(volume), "image") for volume in volumes]
+    scans, masks = [], []
+    for volume in volumes:
+        file = volume.path if path.is_dir() else None
+        mask = _read_labels(file) if file is not None and file.is_file() and _may_be_label_map(file) else []
+        masks += mask
+        if not mask:
+            scans.append((volume.data, layer_arguments(volume), "image"))
+    return [*scans, *masks]
 
 
 def _may_be_label_map(path: Path) -> bool:
     """Whether a name says mask, or a DICOM header says segmentation."""
-    if path.is_dir():
-        return False
     name = path.name.lower()
     for separator in "-. ":
         name = name.replace(separator, "_")
@@ -126,25 +151,21 @@ def _read_labels(path: Path) -> list[LayerTuple]:
 
     from napari_medseg.errors import MedSegError
     from napari_medseg.imaging.files import read_label_map
+    from napari_medseg.imaging.suffixes import stem_of
     from napari_medseg.widgets.labels_layer import label_map_arguments
 
+    sure = path.name.lower().endswith(".seg.nrrd") or _is_dicom_segmentation(path)
     try:
         label_map = read_label_map(path)
     except MedSegError:
-        if path.name.lower().endswith((".seg.nrrd", ".dcm")):
+        if sure:
             raise
+        return []
+    if label_map.data.dtype != np.uint8 and len(np.unique(label_map.data)) > _MANY_LABELS and not sure:
         return []
     for warning in label_map.warnings:
         show_warning(warning)
-    return [(label_map.data, label_map_arguments(label_map, name=_stem(path)), "labels")]
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in (".nii.gz", ".seg.nrrd"):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return path.stem
+    return [(label_map.data, label_map_arguments(label_map, name=stem_of(path)), "labels")]
 
 
 def _read_as_picture(path: Path) -> list[LayerTuple]:

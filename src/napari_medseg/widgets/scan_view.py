@@ -18,17 +18,28 @@ from napari_medseg.widgets.orientation_letters import (
     PLANES,
     UPRIGHT,
     Plane,
-    angle_between_deg,
     edge_letters,
-    obliqueness_deg,
     upright_orientation,
 )
-from napari_medseg.widgets.windows import presets_for, unit_of, window_of
+from napari_medseg.widgets.scan_texts import describe_position, describe_scan, placement_warnings, plane_of, volume_of
+from napari_medseg.widgets.windows import presets_for
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_medseg.imaging.volume import Volume
+
+__all__ = [
+    "Furniture",
+    "add_volume",
+    "furnish",
+    "layer_arguments",
+    "placement_warnings",
+    "plane_of",
+    "scan_layer",
+    "show_plane",
+    "volume_of",
+]
 
 _POSITIONS = {
     "left": "middle_left",
@@ -40,7 +51,6 @@ _POSITIONS = {
 }
 _LETTER_SIZE, _TEXT_SIZE = 18.0, 10.0
 _INK, _SHADE = ColorValue("#fff3b0"), ColorValue("#000000a0")
-_TILT_WORTH_A_WORD_DEG = 1.0
 _furnished: WeakKeyDictionary[ViewerModel, Furniture] = WeakKeyDictionary()
 
 
@@ -75,14 +85,9 @@ def layer_arguments(volume: Volume) -> dict[str, Any]:
         "axis_labels": AXIS_LABELS,
         "contrast_limits": (window.low, window.high),
         "colormap": window.colormap,
+        "interpolation2d": "linear",
         "metadata": {"napari_medseg": {"volume": volume}},
     }
-
-
-def volume_of(layer: Any) -> Volume | None:
-    """Give the scan that a layer shows or belongs to; None for a foreign layer."""
-    volume: Volume | None = layer.metadata.get("napari_medseg", {}).get("volume")
-    return volume
 
 
 def furnish(viewer: ViewerModel) -> Furniture:
@@ -109,17 +114,18 @@ def show_plane(viewer: ViewerModel, plane: Plane) -> None:
         viewer.dims.order = (*range(offset), *(axis + offset for axis in UPRIGHT[plane]))
 
 
-def plane_of(viewer: ViewerModel) -> Plane | None:
-    """Give the plane that is displayed; None in 3-D or without a 3-D layer."""
-    axis = viewer.dims.order[-3] - (viewer.dims.ndim - 3) if viewer.dims.ndim >= 3 else -1
-    return PLANES[axis] if viewer.dims.ndisplay == 2 and axis >= 0 else None
-
-
 def scan_layer(viewer: ViewerModel) -> Image | None:
-    """Give the scan that letters and texts speak of: the selected one, else the topmost visible, else the topmost."""
+    """Give the scan that letters and texts speak of.
+
+    The one that the selected layer shows or belongs to, else the topmost visible one, else the topmost.
+    """
     scans = [layer for layer in viewer.layers if isinstance(layer, Image) and volume_of(layer) is not None]
-    if viewer.layers.selection.active in scans:
-        return viewer.layers.selection.active
+    active = viewer.layers.selection.active
+    selected = volume_of(active) if active is not None else None
+    if selected is not None:
+        for layer in reversed(scans):
+            if volume_of(layer) is selected:
+                return layer
     return next((layer for layer in reversed(scans) if layer.visible), scans[-1] if scans else None)
 
 
@@ -286,82 +292,8 @@ class Furniture:
         self._write("cursor", describe_position(layer, viewer.cursor.position) if over and layer is not None else "")
 
 
-def describe_position(layer: Image, world: tuple[float, ...]) -> str:
-    """Patient position under a world position, and the intensity there with its unit.
-
-    Parameters
-    ----------
-    layer : napari.layers.Image
-        A scan's layer.
-    world : tuple of float
-        napari world coordinates, as in ``viewer.cursor.position``.
-
-    Returns
-    -------
-    str
-        As ``"R 12.0  A 40.5  S 88.0 mm   43 HU"``; without an intensity outside of the scan.
-    """
-    volume = volume_of(layer)
-    if volume is None or len(world) < 3:
-        return ""
-    index = np.asarray(layer.world_to_data(world), float)
-    position = volume.position_of(index)
-    letters = ("RL"[int(position[0] < 0)], "AP"[int(position[1] < 0)], "SI"[int(position[2] < 0)])
-    text = "  ".join(f"{letter} {abs(value):.1f}" for letter, value in zip(letters, position, strict=True)) + " mm"
-    voxel = tuple(int(n) for n in np.round(index))
-    if all(0 <= n < size for n, size in zip(voxel, volume.data.shape, strict=True)):
-        text += f"    {_number(volume.data[voxel])} {unit_of(volume)}".rstrip()
-    return text
-
-
-def describe_scan(viewer: ViewerModel, layer: Image) -> str:
-    """Write what is shown: name, plane and slice, window, and what the eye cannot see (an oblique or tilted scan)."""
-    volume = volume_of(layer)
-    if volume is None:
-        return ""
-    lines = [layer.name]
-    plane = plane_of(viewer)
-    if plane is not None:
-        axis = PLANES.index(plane)
-        index = round(float(layer.world_to_data(viewer.dims.point)[axis])) + 1
-        n_slices = volume.data.shape[axis]
-        where = f"slice {index} of {n_slices}" if 1 <= index <= n_slices else "outside of the scan"
-        lines.append(f"{plane.capitalize()}, {where}, {volume.spacing_mm[axis]:.3g} mm")
-    window = window_of(layer)
-    low, high = layer.contrast_limits
-    lines.append(f"{window.name if window else 'Window'}: W {_number(high - low)} L {_number((low + high) / 2)}")
-    return "\n".join([*lines, *placement_warnings(viewer, volume)])
-
-
-def placement_warnings(viewer: ViewerModel, volume: Volume) -> tuple[str, ...]:
-    """Sentences on what napari does not show: it draws every scan along the scan's own axes.
-
-    Parameters
-    ----------
-    viewer : napari.components.ViewerModel
-        Its other scans are compared with this one.
-    volume : Volume
-        The scan that is looked at.
-    """
-    notes = []
-    tilt = obliqueness_deg(volume)
-    if tilt > _TILT_WORTH_A_WORD_DEG:
-        notes.append(f"Oblique by {tilt:.0f}°: shown along its own slices")
-    others = [volume_of(layer) for layer in viewer.layers if isinstance(layer, Image)]
-    turns = [angle_between_deg(volume, other) for other in others if other is not None and other is not volume]
-    if turns and max(turns) > _TILT_WORTH_A_WORD_DEG:
-        notes.append(f"Turned by {max(turns):.0f}° against another open scan: the two do not lie over each other")
-    return tuple(notes)
-
-
 def _key(place: str) -> str:
     return f"medseg_{place}"
-
-
-def _number(value: float) -> str:
-    """Whole numbers as such, small ones with three digits."""
-    value = float(value)
-    return f"{value:.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _centre(viewer: ViewerModel, layer: Image | None) -> None:

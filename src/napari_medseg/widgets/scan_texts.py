@@ -1,0 +1,104 @@
+"""What the texts on the canvas say: the scan, its plane and window, the position under the cursor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image
+
+from napari_medseg.widgets.orientation_letters import PLANES, Plane, angle_between_deg, obliqueness_deg
+from napari_medseg.widgets.windows import unit_of, window_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_medseg.imaging.volume import Volume
+
+_TILT_WORTH_A_WORD_DEG = 1.0
+
+
+def volume_of(layer: Any) -> Volume | None:
+    """Give the scan that a layer shows or belongs to; None for a foreign layer."""
+    volume: Volume | None = layer.metadata.get("napari_medseg", {}).get("volume")
+    return volume
+
+
+def plane_of(viewer: ViewerModel) -> Plane | None:
+    """Give the plane that is displayed; None in 3-D or without a 3-D layer."""
+    axis = viewer.dims.order[-3] - (viewer.dims.ndim - 3) if viewer.dims.ndim >= 3 else -1
+    return PLANES[axis] if viewer.dims.ndisplay == 2 and axis >= 0 else None
+
+
+def describe_position(layer: Image, world: tuple[float, ...]) -> str:
+    """Patient position under a world position, and the intensity there with its unit.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        A scan's layer.
+    world : tuple of float
+        napari world coordinates, as in ``viewer.cursor.position``.
+
+    Returns
+    -------
+    str
+        As ``"R 12.0  A 40.5  S 88.0 mm   43 HU"``; without an intensity outside of the scan.
+    """
+    volume = volume_of(layer)
+    if volume is None or len(world) < 3:
+        return ""
+    index = np.asarray(layer.world_to_data(world), float)
+    position = volume.position_of(index)
+    letters = ("RL"[int(position[0] < 0)], "AP"[int(position[1] < 0)], "SI"[int(position[2] < 0)])
+    text = "  ".join(f"{letter} {abs(value):.1f}" for letter, value in zip(letters, position, strict=True)) + " mm"
+    voxel = tuple(int(n) for n in np.round(index))
+    if all(0 <= n < size for n, size in zip(voxel, volume.data.shape, strict=True)):
+        text += f"    {_number(volume.data[voxel])} {unit_of(volume)}".rstrip()
+    return text
+
+
+def describe_scan(viewer: ViewerModel, layer: Image) -> str:
+    """Write what is shown: name, plane and slice, window, and what the eye cannot see (an oblique or tilted scan)."""
+    volume = volume_of(layer)
+    if volume is None:
+        return ""
+    lines = [layer.name]
+    plane = plane_of(viewer)
+    if plane is not None:
+        axis = PLANES.index(plane)
+        index = round(float(layer.world_to_data(viewer.dims.point)[axis])) + 1
+        n_slices = volume.data.shape[axis]
+        where = f"slice {index} of {n_slices}" if 1 <= index <= n_slices else "outside of the scan"
+        lines.append(f"{plane.capitalize()}, {where}, {volume.spacing_mm[axis]:.3g} mm")
+    window = window_of(layer)
+    low, high = layer.contrast_limits
+    lines.append(f"{window.name if window else 'Window'}: W {_number(high - low)} L {_number((low + high) / 2)}")
+    return "\n".join([*lines, *placement_warnings(viewer, volume)])
+
+
+def placement_warnings(viewer: ViewerModel, volume: Volume) -> tuple[str, ...]:
+    """Sentences on what napari does not show: it draws every scan along the scan's own axes.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+        Its other scans are compared with this one.
+    volume : Volume
+        The scan that is looked at.
+    """
+    notes = []
+    tilt = obliqueness_deg(volume)
+    if tilt > _TILT_WORTH_A_WORD_DEG:
+        notes.append(f"Oblique by {tilt:.0f}°: shown along its own slices")
+    others = [volume_of(layer) for layer in viewer.layers if isinstance(layer, Image)]
+    turns = [angle_between_deg(volume, other) for other in others if other is not None and other is not volume]
+    if turns and max(turns) > _TILT_WORTH_A_WORD_DEG:
+        notes.append(f"Turned by {max(turns):.0f}° against another open scan: the two do not lie over each other")
+    return tuple(notes)
+
+
+def _number(value: float) -> str:
+    """Whole numbers as such, small ones with three digits."""
+    value = float(value)
+    return f"{value:.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:.3g}"
