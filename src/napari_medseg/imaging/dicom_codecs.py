@@ -1,9 +1,10 @@
-"""Decoders for compressed DICOM frames: RLE, JPEG, JPEG-LS, JPEG 2000. The size in the stream is checked before decoding."""
+"""Decoders for compressed DICOM frames: RLE, JPEG, JPEG-LS, JPEG 2000. Sizes are checked before decoding."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,8 @@ def _decode_rle(data: bytes, layout: PixelLayout) -> NDArray[Any]:
         raise DamagedDicom(f"its RLE frame does not have the {n_segments} segments that its header asks for")
     starts = [*struct.unpack_from(f"<{n_segments}I", data, 4), len(data)]
     planes = np.empty((n_segments, n_pixels), np.uint8)
-    for n, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
-        # A run of 128 pixels takes two bytes: a shorter segment cannot hold the frame, a longer one is not decoded whole.
+    for n, (start, stop) in enumerate(pairwise(starts)):
+        # Two bytes make at most 128 pixels: a shorter segment cannot hold the frame, a longer one is not decoded whole.
         if not 64 <= start < stop <= len(data) or (stop - start) * 64 < n_pixels:
             raise DamagedDicom("its RLE frame is damaged or cut off")
         segment = np.frombuffer(

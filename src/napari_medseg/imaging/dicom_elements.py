@@ -1,6 +1,6 @@
-"""A small DICOM parser that only finds elements: no recursion, no allocation beyond the bytes given, no global warnings.
+"""A small DICOM parser that only finds elements: it neither recurses nor allocates beyond the bytes given.
 
-Pixel data stay where they are: parsing stops at them and remembers their place. pydicom is the library for everything else.
+Pixel data stay where they are: parsing stops at them and remembers their place. Writing is left to pydicom.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def _looks_like_vr(vr: bytes) -> bool:
 
 
 def _end_of_undefined(data: bytes, position: int, end: int, vr: bytes, encoding: Encoding) -> int:
-    """Position after a value of undefined length, or -1 where it does not end; sequences inside are walked, not recursed."""
+    """Position after a value of undefined length, or -1 where it does not end."""
     encodings = [Encoding(True, encoding.is_little_endian) if vr == b"UN" else encoding]
     inside_item = [False]
     n_read = 0
@@ -279,10 +279,7 @@ def _item_bounds(data: bytes, position: int, end: int, encoding: Encoding) -> It
         tag, _, length, value, _ = _read_header(data, position, encoding)
         if tag != _ITEM:
             return
-        if length == UNDEFINED_LENGTH:
-            position = _end_of_item(data, value, end, encoding)
-        else:
-            position = value + length
+        position = _end_of_item(data, value, end, encoding) if length == UNDEFINED_LENGTH else value + length
         if position > end or position < 0:
             return
         yield value, position

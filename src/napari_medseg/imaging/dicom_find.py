@@ -169,7 +169,7 @@ def _why_nothing(path: Path, headers: _Headers) -> str:
 
 
 def _without_damaged(stacks: list[Stack], headers: _Headers) -> tuple[list[Stack], list[Refusal], list[str]]:
-    """Refuse series of which a file cannot be used: the rest would be a volume with a hole, or one that ends too early."""
+    """Refuse series of which a file cannot be used: what is left has a hole or ends too early."""
     refusals: list[Refusal] = []
     notes: list[str] = []
     for path, series_uid, reason in headers.unusable:

@@ -72,7 +72,7 @@ class FrameReader:
         return samples
 
     def _compressed(self, number: int) -> bytes:
-        assert self._fragments is not None  # noqa: S101 - only asked of encapsulated files
+        assert self._fragments is not None
         with self._file.path.open("rb") as opened:
             parts = []
             for offset, length in self._fragments[number]:

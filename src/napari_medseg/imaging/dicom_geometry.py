@@ -46,12 +46,7 @@ class SliceGrid:
 
 def distance_along_normal(plane: Plane) -> float:
     """Position of a plane along its own normal, in mm."""
-    return float(np.dot(plane_normal(plane), np.asarray(plane.position)))
-
-
-def plane_normal(plane: Plane) -> NDArray[np.float64]:
-    """Unit vector (LPS+) in which slices are counted."""
-    return np.asarray(np.cross(np.asarray(plane.row_direction), np.asarray(plane.column_direction)))
+    return float(np.dot(plane.placement.normal, np.asarray(plane.placement.position)))
 
 
 def slice_grid(planes: list[Plane]) -> SliceGrid:
@@ -63,8 +58,8 @@ def slice_grid(planes: list[Plane]) -> SliceGrid:
         If they are unevenly spaced, too many are missing, or they do not lie on a straight line.
     """
     first = planes[0]
-    normal = plane_normal(first)
-    positions = np.array([plane.position for plane in planes], dtype=np.float64)
+    normal = first.placement.normal
+    positions = np.array([plane.placement.position for plane in planes], dtype=np.float64)
     distances = positions @ normal
     order = np.argsort(distances, kind="stable")
     planes, positions, distances = [planes[n] for n in order], positions[order], distances[order]
@@ -74,10 +69,10 @@ def slice_grid(planes: list[Plane]) -> SliceGrid:
     slots: list[Plane | None] = [None] * (int(index[-1]) + 1)
     for plane, k in zip(planes, index, strict=True):
         slots[int(k)] = plane
-    rows_mm, columns_mm = first.spacing_mm or (1.0, 1.0)
+    rows_mm, columns_mm = first.placement.spacing_mm or (1.0, 1.0)
     affine = np.eye(4)
-    affine[:3, 0] = np.asarray(first.row_direction) * columns_mm
-    affine[:3, 1] = np.asarray(first.column_direction) * rows_mm
+    affine[:3, 0] = np.asarray(first.placement.row_direction) * columns_mm
+    affine[:3, 1] = np.asarray(first.placement.column_direction) * rows_mm
     affine[:3, 2] = step
     affine[:3, 3] = positions[0]
     return SliceGrid(tuple(slots), LPS_TO_RAS @ affine + 0.0, tuple(warnings))
@@ -86,14 +81,14 @@ def slice_grid(planes: list[Plane]) -> SliceGrid:
 def flat_grid(plane: Plane) -> SliceGrid:
     """Grid of an image that has no place in the patient: shown as stored, its first pixel at the origin."""
     warnings = ["This image has no position in the patient: it is shown as stored, and only distances in it are real."]
-    spacing = plane.spacing_mm
+    spacing = plane.placement.spacing_mm
     if spacing is None:
         spacing = (1.0, 1.0)
         warnings = [
-            "This image has neither a position in the patient nor a pixel spacing: it is shown as stored with 1 mm pixels,"
-            " and millimetres in it are not real."
+            "This image has neither a position in the patient nor a pixel spacing: it is shown as stored with 1 mm"
+            " pixels, and millimetres in it are not real."
         ]
-    affine = np.diag([spacing[1], spacing[0], plane.thickness_mm or 1.0, 1.0])
+    affine = np.diag([spacing[1], spacing[0], plane.placement.thickness_mm or 1.0, 1.0])
     return SliceGrid((plane,), LPS_TO_RAS @ affine + 0.0, tuple(warnings))
 
 
@@ -154,7 +149,7 @@ def _step(
     height = float(step @ normal)
     off_line = np.linalg.norm(positions - positions[0] - index[:, None] * step, axis=1)
     worst = int(np.argmax(off_line))
-    if off_line[worst] > _WARNED_JITTER * height + 0.05 * min(planes[0].spacing_mm or (1.0, 1.0)):
+    if off_line[worst] > _WARNED_JITTER * height + 0.05 * min(planes[0].placement.spacing_mm or (1.0, 1.0)):
         raise NoGrid(
             f"its slices do not lie on a straight line ('{name_of(planes[worst])}' is {off_line[worst]:.3g} mm off):"
             " open the parts as separate series"
@@ -165,8 +160,8 @@ def _step(
         raise NoGrid(f"its slices lie {tilt:.0f} degrees beside each other rather than behind each other")
     if tilt > _TILT_DEGREES:
         warnings.append(
-            f"The gantry was tilted by {tilt:.1f} degrees: every voxel lies where it was scanned, but the screen shows the"
-            " slices straight behind each other, so sagittal and coronal views are sheared."
+            f"The gantry was tilted by {tilt:.1f} degrees: every voxel lies where it was scanned, but the screen shows"
+            " the slices straight behind each other, so sagittal and coronal views are sheared."
         )
     elif abs(planes[0].file.gantry_tilt_degrees) > _TILT_DEGREES and np.argmax(np.abs(normal)) == 2:
         _warn_of_declared_tilt(planes[0], normal, warnings)
@@ -182,10 +177,10 @@ def _warn_of_declared_tilt(plane: Plane, normal: NDArray[np.float64], warnings: 
 
 
 def _single_thickness_mm(plane: Plane, warnings: list[str]) -> float:
-    if plane.thickness_mm is None:
+    if plane.placement.thickness_mm is None:
         warnings.append("This single slice has no thickness: 1 mm is assumed.")
         return 1.0
-    return plane.thickness_mm
+    return plane.placement.thickness_mm
 
 
 def name_of(plane: Plane) -> str:

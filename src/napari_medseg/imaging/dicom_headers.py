@@ -1,18 +1,16 @@
-"""What one DICOM image file says: its pixel layout, its identity, and where each of its frames lies in the patient."""
+"""What one DICOM image file says: whose it is, how its pixels are stored, and where each of its frames lies."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseg.imaging.dicom_elements import DamagedDicom, Elements
 from napari_medseg.imaging.dicom_file import DicomFile, open_dicom
 from napari_medseg.imaging.dicom_layout import PixelLayout, PixelPlace, read_layout, read_place
+from napari_medseg.imaging.dicom_placement import Placement, flat_spacing_mm, read_placement, read_rescale
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -23,11 +21,6 @@ _NOT_IMAGES = frozenset({"SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTRECORD", "RE
 _FLAT_MODALITIES = frozenset(
     {"CR", "DX", "MG", "US", "IVUS", "XA", "RF", "IO", "PX", "OP", "OPT", "XC", "ES", "GM", "SM", "OT", "SC", "RTIMAGE"}
 )
-
-# Positions and sizes beyond this are not those of a person on a scanner's table.
-_FARTHEST_MM = 1e5
-
-Vector = tuple[float, float, float]
 
 
 class NotAnImage(Exception):
@@ -95,12 +88,10 @@ class Plane:
         Where it is stored.
     frame : int
         Which frame of the file.
-    position, row_direction, column_direction : tuple of float, optional
-        Centre of the first pixel (mm, LPS+), and the directions in which the column and the row index grow.
-    spacing_mm : tuple of float, optional
-        Between rows, between columns.
-    thickness_mm : float, optional
-        Slice thickness, or the distance to the next slice where that is given.
+    placement : Placement
+        Where it lies.
+    is_in_time : bool
+        Whether it is a frame of a cine: its frames follow each other in time, not in space.
     slope, intercept : float
         Stored value to scanner units.
     marks : tuple
@@ -111,21 +102,17 @@ class Plane:
 
     file: ImageFile
     frame: int
-    position: Vector | None
-    row_direction: Vector | None
-    column_direction: Vector | None
-    spacing_mm: tuple[float, float] | None
-    thickness_mm: float | None
+    placement: Placement
+    is_in_time: bool
     slope: float
     intercept: float
     marks: tuple[tuple[str, object], ...]
     instance: int
-    missing: str = ""
 
     @property
-    def is_placed(self) -> bool:
-        """Whether position, orientation and spacing are all known."""
-        return self.position is not None and self.row_direction is not None and self.spacing_mm is not None
+    def is_flat(self) -> bool:
+        """Whether it is an image without a place, as projections, ultrasound and cines are."""
+        return self.is_in_time or (self.file.is_flat_modality and bool(self.placement.missing))
 
 
 def read_planes(path: Path) -> tuple[Plane, ...]:
@@ -202,10 +189,14 @@ def _image_file(opened: DicomFile) -> ImageFile:
         series_number=elements.integer(0x00200011, b"IS"),
         layout=layout,
         place=place,
-        is_flat_modality=modality in _FLAT_MODALITIES or opened.sop_class_uid.startswith(_SECONDARY_CAPTURE),
+        is_flat_modality=modality in _FLAT_MODALITIES or _is_secondary_capture(opened.sop_class_uid),
         gantry_tilt_degrees=elements.number(0x00181120, b"DS") or 0.0,
         warnings=warnings,
     )
+
+
+def _is_secondary_capture(sop_class_uid: str) -> bool:
+    return sop_class_uid == _SECONDARY_CAPTURE or sop_class_uid.startswith(_SECONDARY_CAPTURE + ".")
 
 
 def _patient_key(elements: Elements) -> PatientKey:
@@ -218,80 +209,18 @@ def _patient_key(elements: Elements) -> PatientKey:
 def _classic_planes(elements: Elements, file: ImageFile) -> tuple[Plane, ...]:
     n_frames = file.place.n_frames
     slope, intercept = read_rescale(elements)
-    placement = _placement(elements, elements, elements)
+    placement = read_placement(elements, elements, elements)
     if n_frames > 1:
-        # Frames of a cine follow each other in time; one position for all of them is no stack.
-        placement = (None, None, None, placement[3], placement[4], "")
-    if not placement[3]:
-        placement = (*placement[:3], flat_spacing_mm(elements) if file.is_flat_modality else None, *placement[4:])
+        # One position for all frames is no stack.
+        placement = replace(placement, position=None)
+    if placement.missing and (file.is_flat_modality or n_frames > 1):
+        placement = replace(placement, spacing_mm=flat_spacing_mm(elements))
     marks = _classic_marks(elements)
     instance = elements.integer(0x00200013, b"IS") or 0
     return tuple(
-        Plane(file, frame, *placement[:5], slope, intercept, marks, instance or frame, placement[5])
+        Plane(file, frame, placement, n_frames > 1, slope, intercept, marks, instance or frame)
         for frame in range(n_frames)
     )
-
-
-Placement = tuple["Vector | None", "Vector | None", "Vector | None", "tuple[float, float] | None", "float | None", str]
-
-
-def _placement(position: Elements | None, orientation: Elements | None, measures: Elements | None) -> Placement:
-    """Position, directions, spacing, thickness, and the name of the first one that is missing or wrong."""
-    missing = ""
-    at = _finite(position.numbers(0x00200032, b"DS") if position else (), 3)
-    if at is None or max(abs(mm) for mm in at) > _FARTHEST_MM:
-        at = None
-        missing = "ImagePositionPatient"
-    cosines = _finite(orientation.numbers(0x00200037, b"DS") if orientation else (), 6)
-    directions = _directions(cosines) if cosines else None
-    if directions is None:
-        missing = missing or "ImageOrientationPatient"
-    spacing = _finite(measures.numbers(0x00280030, b"DS") if measures else (), 2)
-    if spacing is None or min(spacing) <= 1e-6 or max(spacing) > _FARTHEST_MM:
-        spacing = None
-        missing = missing or "PixelSpacing"
-    thickness = None
-    for tag in (0x00180088, 0x00180050):
-        value = measures.number(tag, b"DS") if measures else None
-        if thickness is None and value is not None and math.isfinite(value) and 1e-6 < abs(value) < _FARTHEST_MM:
-            thickness = abs(value)
-    row, column = directions if directions else (None, None)
-    return (
-        (at[0], at[1], at[2]) if at else None,
-        row,
-        column,
-        (spacing[0], spacing[1]) if spacing else None,
-        thickness,
-        missing,
-    )
-
-
-def _finite(values: tuple[float, ...], count: int) -> tuple[float, ...] | None:
-    return values[:count] if len(values) >= count and all(math.isfinite(v) for v in values[:count]) else None
-
-
-def _directions(cosines: tuple[float, ...]) -> tuple[Vector, Vector] | None:
-    """Unit row and column directions, or None where they are not perpendicular unit vectors within header rounding."""
-    row, column = np.array(cosines[:3]), np.array(cosines[3:])
-    lengths = float(np.linalg.norm(row)), float(np.linalg.norm(column))
-    if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(float(row @ column)) > 1e-2:
-        return None
-    row, column = row / lengths[0], column / lengths[1]
-    return _vector(row), _vector(column)
-
-
-def _vector(values: NDArray[np.float64]) -> Vector:
-    x, y, z = (float(v) for v in values)
-    return x, y, z
-
-
-def read_rescale(elements: Elements) -> tuple[float, float]:
-    """Slope and intercept; a slope of zero stays zero here and is judged where the series is read."""
-    slope, intercept = elements.number(0x00281053, b"DS"), elements.number(0x00281052, b"DS")
-    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
-    if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise DamagedDicom(f"RescaleSlope {slope} or RescaleIntercept {intercept} is not a number")
-    return slope, intercept
 
 
 def _classic_marks(elements: Elements) -> tuple[tuple[str, object], ...]:
@@ -308,19 +237,6 @@ def _classic_marks(elements: Elements) -> tuple[tuple[str, object], ...]:
     )
 
 
-def flat_spacing_mm(elements: Elements) -> tuple[float, float] | None:
-    """Pixel spacing of a projection or ultrasound image: at the detector, on the scanned film, or in the scan's region."""
-    for tag in (0x00280030, 0x00181164, 0x00182010):
-        spacing = _finite(elements.numbers(tag, b"DS"), 2)
-        if spacing and min(spacing) > 0:
-            return spacing[0], spacing[1]
-    for region in elements.items(0x00186011):
-        columns_cm, rows_cm = region.number(0x0018602C, b"FD"), region.number(0x0018602E, b"FD")
-        if region.integer(0x00186024) == 3 and columns_cm and rows_cm:
-            return abs(rows_cm) * 10.0, abs(columns_cm) * 10.0
-    return None
-
-
 def _enhanced_planes(elements: Elements, file: ImageFile) -> tuple[Plane, ...]:
     per_frame, shared = elements.items(0x52009230), elements.first_item(0x52009229)
     if len(per_frame) != file.place.n_frames:
@@ -332,9 +248,11 @@ def _enhanced_plane(elements: Elements, shared: Elements | None, item: Elements,
     def group(tag: int) -> Elements | None:
         return item.first_item(tag) or (shared.first_item(tag) if shared else None)
 
-    placement = _placement(group(0x00209113), group(0x00209116), group(0x00289110))
-    if placement[5] in ("ImagePositionPatient", "ImageOrientationPatient") and file.is_flat_modality:
-        placement = (None, None, None, placement[3] or flat_spacing_mm(elements), placement[4], "")
+    placement = read_placement(group(0x00209113), group(0x00209116), group(0x00289110))
+    if placement.missing and file.is_flat_modality:
+        placement = read_placement(group(0x0020930E), group(0x0020930F), group(0x00289110), tags="Volume")
+    if placement.missing and file.is_flat_modality:
+        placement = replace(placement, spacing_mm=placement.spacing_mm or flat_spacing_mm(elements))
     transformation = group(0x00289145)
     slope, intercept = read_rescale(transformation if transformation else elements)
     content, echo, diffusion = group(0x00209111), group(0x00189114), group(0x00189117)
@@ -348,47 +266,37 @@ def _enhanced_plane(elements: Elements, shared: Elements | None, item: Elements,
         ("trigger time", cardiac.numbers(0x00209153, b"FD")[:1] if cardiac else ()),
         ("acquisition", content.numbers(0x00209156, b"US")[:1] if content else ()),
     )
-    return Plane(file, index, *placement[:5], slope, intercept, marks, index, placement[5])
+    is_in_time = bool(placement.missing) and file.is_flat_modality and file.place.n_frames > 1
+    return Plane(file, index, placement, is_in_time, slope, intercept, marks, index)
 
 
 def _dose_planes(elements: Elements, file: ImageFile) -> tuple[Plane, ...]:
     """Frames of a dose grid: one position, and the offset of every frame along the normal."""
-    position, row, column, spacing, thickness, missing = _placement(elements, elements, elements)
+    placement = read_placement(elements, elements, elements)
     offsets = elements.numbers(0x3004000C, b"DS")
     scale = elements.number(0x3004000E, b"DS")
     slope = scale if scale and math.isfinite(scale) else 1.0
-    if len(offsets) != file.place.n_frames or not position or not row or not column:
-        raise DamagedDicom(f"it has {file.place.n_frames} frames but {len(offsets)} offsets or no {missing or 'place'}")
-    start = offsets[0] if offsets[0] == 0 else 0.0
-    return _stepped_planes(
-        file, position, row, column, spacing, [o - start for o in offsets], thickness, (slope, 0.0), missing
-    )
+    if len(offsets) != file.place.n_frames or not all(math.isfinite(offset) for offset in offsets):
+        raise DamagedDicom(f"it has {file.place.n_frames} frames but {len(offsets)} frame offsets")
+    # Offsets count from the position, or, in another allowed spelling, are positions along the axis themselves.
+    start = 0.0 if offsets[0] == 0 else offsets[0]
+    return _stepped_planes(file, placement, [offset - start for offset in offsets], (slope, 0.0))
 
 
 def _nuclear_planes(elements: Elements, file: ImageFile) -> tuple[Plane, ...]:
     """Frames of a nuclear-medicine tomogram: the detector item places the first, SliceVector numbers the others."""
     detector = elements.first_item(0x00540022)
-    position, row, column, spacing, thickness, missing = _placement(detector, detector, elements)
+    placement = read_placement(detector, detector, elements)
     slices = elements.numbers(0x00540080, b"US")
-    if len(slices) != file.place.n_frames or not position or not row or not column or not thickness:
+    if len(slices) != file.place.n_frames or placement.missing or not placement.thickness_mm:
         return _classic_planes(elements, file)
-    offsets = [(number - 1.0) * thickness for number in slices]
-    return _stepped_planes(file, position, row, column, spacing, offsets, thickness, read_rescale(elements), missing)
+    offsets = [(number - 1.0) * placement.thickness_mm for number in slices]
+    return _stepped_planes(file, placement, offsets, read_rescale(elements))
 
 
 def _stepped_planes(
-    file: ImageFile,
-    position: Vector,
-    row: Vector,
-    column: Vector,
-    spacing: tuple[float, float] | None,
-    offsets: list[float],
-    thickness: float | None,
-    rescale: tuple[float, float],
-    missing: str,
+    file: ImageFile, placement: Placement, offsets: list[float], rescale: tuple[float, float]
 ) -> tuple[Plane, ...]:
-    normal = np.cross(row, column)
-    return tuple(
-        Plane(file, n, _vector(position + offset * normal), row, column, spacing, thickness, *rescale, (), n, missing)
-        for n, offset in enumerate(offsets)
-    )
+    if placement.missing:
+        return tuple(Plane(file, n, placement, False, *rescale, (), n) for n in range(len(offsets)))
+    return tuple(Plane(file, n, placement.moved(offset), False, *rescale, (), n) for n, offset in enumerate(offsets))

@@ -1,4 +1,4 @@
-"""How a DICOM file stores its pixels, and whether the file can hold what it claims: checked before anything is decoded."""
+"""How a DICOM file stores its pixels, and whether it can hold what it claims: checked before decoding."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def read_place(opened: DicomFile, layout: PixelLayout) -> tuple[PixelPlace, tupl
         If the pixel data are cut off or too small, or if the file claims more than it can hold.
     """
     pixels = opened.elements.pixels
-    assert pixels is not None  # noqa: S101 - only files with pixel data come here
+    assert pixels is not None
     n_frames = _n_frames(opened.elements)
     syntax, warnings = opened.transfer_syntax, []
     needed = layout.frame_bytes * n_frames

@@ -285,6 +285,6 @@ def _check_memory(shape: tuple[int, int, int], dtype: np.dtype[Any], stack: Stac
     available = int(psutil.virtual_memory().available)
     if needed > max(available - _KEEP_FREE_BYTES, available // 2):
         raise ImagingError(
-            f"'{stack.first.file.path}' belongs to a volume of {needed / 1e9:.1f} GB, but only {available / 1e9:.1f} GB of"
+            f"'{stack.first.file.path}' belongs to a volume of {needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB of"
             " memory are free: close other programs or open it on a larger machine."
         )

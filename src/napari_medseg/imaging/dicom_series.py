@@ -95,21 +95,21 @@ def sort_into_stacks(planes: Iterable[Plane], same_pixels: SamePixels) -> tuple[
 
 def _stacks_of_series(planes: list[Plane], same_pixels: SamePixels) -> list[Stack]:
     warnings = _check_patients(planes)
-    flat = [plane for plane in planes if not plane.is_placed and (plane.file.is_flat_modality or not plane.missing)]
-    unplaced = [plane for plane in planes if not plane.is_placed and plane.missing and not plane.file.is_flat_modality]
-    placed = [plane for plane in planes if plane.is_placed]
-    if len(unplaced) == 1 and not placed and not flat:
-        flat, unplaced = unplaced, []
+    flat = [plane for plane in planes if plane.is_flat]
+    placed = [plane for plane in planes if not plane.is_flat and not plane.placement.missing]
+    unplaced = [plane for plane in planes if not plane.is_flat and plane.placement.missing]
+    if len(planes) == 1:
+        flat, unplaced = flat + unplaced, []
     if unplaced:
         raise NoGrid(
-            f"{unplaced[0].missing} is missing or wrong in '{name_of(unplaced[0])}', so its slices have no place:"
-            " export the series again with complete headers"
+            f"{unplaced[0].placement.missing} is missing or wrong in '{name_of(unplaced[0])}', so its slices have no"
+            " place: export the series again with complete headers"
         )
     stacks = [_flat_stack(plane) for plane in sorted(flat, key=_flat_order)]
     groups = _same_grid_groups(placed)
     if len(groups) > 1:
         warnings.append(
-            f"This series holds {len(groups)} stacks of different orientation, size or spacing; each is a volume of its own."
+            f"This series holds {len(groups)} stacks of different orientation, size or spacing; each is its own volume."
         )
     for group in groups:
         stacks += _stacks_of_group(group, same_pixels)
@@ -145,8 +145,8 @@ def _flat_stack(plane: Plane) -> Stack:
             f"This file holds {n_frames} frames that follow each other in time, not in space: this is frame"
             f" {plane.frame + 1}, and each frame is a volume of its own.",
         )
-    if plane.missing and not plane.file.is_flat_modality:
-        warnings.insert(0, f"{plane.missing} is missing or wrong in the header.")
+    if not plane.is_flat:
+        warnings.insert(0, f"{plane.placement.missing} is missing or wrong in the header.")
     return Stack(grid.planes, grid.affine_ijk, False, label, tuple(warnings))
 
 
@@ -155,7 +155,7 @@ def _same_grid_groups(planes: list[Plane]) -> list[list[Plane]]:
     groups: dict[Hashable, list[Plane]] = {}
     for plane in planes:
         layout = plane.file.layout
-        spacing = tuple(round(mm, 3) for mm in plane.spacing_mm or ())
+        spacing = tuple(round(mm, 3) for mm in plane.placement.spacing_mm or ())
         key = (layout.rows, layout.columns, spacing, plane.file.frame_of_reference_uid)
         groups.setdefault(key, []).append(plane)
     found: list[list[Plane]] = []
@@ -165,7 +165,8 @@ def _same_grid_groups(planes: list[Plane]) -> list[list[Plane]]:
 
 
 def _by_orientation(planes: list[Plane]) -> list[list[Plane]]:
-    cosines = np.array([(*(p.row_direction or ()), *(p.column_direction or ())) for p in planes], dtype=np.float64)
+    directions = [(plane.placement.row_direction, plane.placement.column_direction) for plane in planes]
+    cosines = np.array(directions, dtype=np.float64).reshape(len(planes), 6)
     left = np.arange(len(planes))
     groups = []
     while len(left):
