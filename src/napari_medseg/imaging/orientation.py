@@ -162,9 +162,10 @@ def layer_transform(affine_zyx: NDArray[np.float64]) -> tuple[NDArray[np.float64
     """Scale and translation that place an array in napari's world.
 
     The world has axes ``(z, y, x)`` in millimetres pointing to superior, posterior, left. napari does not slice rotated
-    layers faithfully, so an oblique or sheared array is shown in the nearest axis-aligned box: true voxel sizes, the
-    first voxel where it really lies, the rotation dropped. Two scans on one oblique grid still overlay exactly; scans
-    on different oblique grids do not, until one is resampled onto the other (`resample_volume`).
+    layers faithfully, so an oblique or sheared array is shown along its own axes: true voxel sizes, the whole patient
+    turned about the world's origin until those axes are S, P, L. Scans of one orientation, whatever their field of view
+    and spacing, overlay exactly; scans turned against each other do not, until one is resampled onto the other
+    (`resample_volume`).
 
     Parameters
     ----------
@@ -177,7 +178,8 @@ def layer_transform(affine_zyx: NDArray[np.float64]) -> tuple[NDArray[np.float64
         In millimetres, along S, P, L.
     """
     scale = np.linalg.norm(affine_zyx[:3, :3], axis=0)
-    return scale, _RAS_TO_SPL @ affine_zyx[:3, 3] + 0.0
+    directions = affine_zyx[:3, :3] / scale
+    return scale, np.linalg.solve(directions, affine_zyx[:3, 3]) + 0.0
 
 
 def acquisition_axis(volume: Volume | LabelMap) -> int:
