@@ -133,6 +133,8 @@ class CorrectController:
             "volume": work.volume,
             "corrected": corrected,
             "reviewed": None if len(reviewed) == n_slices else tuple(sorted(reviewed)),
+            "axis": work.axis,
+            "corrected_voxels": work.labels.locked.copy(),
             "prompts": tuple(prompt for lesion in lesions for prompt in lesion.prompts),
             "model": f"{model.name} {model.version}" if model is not None else self.session.model_name,
             "seconds": round(work.seconds, 1),

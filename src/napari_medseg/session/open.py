@@ -16,7 +16,7 @@ from napari_medseg.session.history import Table
 from napari_medseg.session.lesions import Lesion, new_lesion
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
-from napari_medseg.session.sources import fingerprint, stamp
+from napari_medseg.session.sources import fingerprint
 from napari_medseg.session.work import Editor, ScanWork
 
 
@@ -48,6 +48,11 @@ class OpenController:
         self.session.busy = Job(f"Reading {path.name}", cancel=self.cancel)
         self._runner.submit(partial(_read, path), done=self._on_read, failed=self._on_failed)
 
+    def open_sample(self) -> None:
+        """Make the sample scan and open it."""
+        self.session.busy = Job("Making the sample", cancel=self.cancel)
+        self._runner.submit(_make_sample, done=self._on_read, failed=self._on_failed)
+
     def open_mask(self, path: Path) -> None:
         """Read a label map of the open scan's grid and take its labels over as lesions."""
         try:
@@ -71,7 +76,6 @@ class OpenController:
         work = next((each for each in self.works if each.volume is volume), None)
         if work is None:
             work = ScanWork(volume, acquisition_axis(volume))
-            work.stamp = stamp(volume.path)
             work.fingerprint = fingerprint(volume)
             self.works = (*self.works, work)
         self._turn_to(work)
@@ -198,6 +202,13 @@ def _read(path: Path, ticket: Ticket) -> tuple[Volume, ...]:
     if ticket.should_stop():
         raise Cancelled("Stopped.")
     return volumes
+
+
+def _make_sample(_ticket: Ticket) -> tuple[Volume, ...]:
+    """Runs in the worker."""
+    from napari_medseg.imaging.phantom import chest_ct
+
+    return (chest_ct().volume,)
 
 
 def _read_mask(path: Path, _ticket: Ticket) -> LabelMap:

@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_medseg.models.library import Library, home_folder
 from napari_medseg.session.correct import CorrectController, Stores
+from napari_medseg.session.export import ExportController
 from napari_medseg.session.open import OpenController
 from napari_medseg.session.prompts import SegmentController, load
 from napari_medseg.session.runner import InlineRunner, Runner
@@ -40,7 +41,7 @@ class Services:
         The state.
     editor : Editor
         Makes the undoable steps.
-    opening, segmenting, correcting, table
+    opening, segmenting, correcting, exporting, table
         One controller each.
     store, library
         Where corrections and models are kept.
@@ -53,6 +54,7 @@ class Services:
     opening: OpenController
     segmenting: SegmentController
     correcting: CorrectController
+    exporting: ExportController
     table: TableController
     store: Stores
     library: Library
@@ -88,6 +90,7 @@ def build(
         opening=OpenController(editor, files, failures=failures),
         segmenting=segmenting,
         correcting=CorrectController(editor, files, store, stop=segmenting.cancel, failures=failures),
+        exporting=ExportController(editor, files, failures=failures),
         table=TableController(editor),
         store=store,
         library=library or Library(),

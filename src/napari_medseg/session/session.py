@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from napari_medseg.imaging.volume import LabelMap, Volume
     from napari_medseg.segmentation.prompts import Prompt
+    from napari_medseg.session.export import Saved
     from napari_medseg.session.work import ScanWork
 
 
@@ -100,6 +101,10 @@ class Session:
         Long work that runs beside the user's own: fine-tuning.
     busy : Job, optional
         What the user waits for: reading a scan, the model's answer, an export.
+    saved : Saved, optional
+        What the last export left on disk.
+    question : str
+        What the user must agree to before the last export goes on.
     message : str
         The last sentence for the user.
     """
@@ -114,6 +119,8 @@ class Session:
     model_name: str = "click"
     job: Job | None = None
     busy: Job | None = None
+    saved: Saved | None = None
+    question: str = ""
     message: str = ""
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
 

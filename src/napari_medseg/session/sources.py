@@ -1,16 +1,13 @@
-"""What a scan was when it was opened: its content in a few bytes, and its file's state on disk."""
+"""What a scan is, in a few letters."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.imaging.volume import Volume
-
-Stamp = tuple[tuple[str, int, int], ...]
 
 _SAMPLES = 4096
 
@@ -23,15 +20,6 @@ def fingerprint(volume: Volume) -> str:
     flat = volume.data.reshape(-1) if volume.data.flags.c_contiguous else _sampled_planes(volume.data)
     digest.update(np.ascontiguousarray(flat[:: max(1, flat.size // _SAMPLES)]).astype(np.float64).tobytes())
     return digest.hexdigest()[:16]
-
-
-def stamp(path: Path | None) -> Stamp:
-    """Return sizes and times of a scan's files: another value after somebody changed one of them."""
-    if path is None or not path.exists():
-        return ()
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(file.name, file.stat()) for file in files if file.is_file()]
-    return tuple((name, found.st_size, found.st_mtime_ns) for name, found in stats)
 
 
 def _sampled_planes(data: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -16,7 +16,6 @@ from napari_medseg.session.history import History, Step, Table
 from napari_medseg.session.labels import BoxEdit, WorkingLabels, whole_region
 from napari_medseg.session.lesions import Lesion, Region, restored
 from napari_medseg.session.session import Session
-from napari_medseg.session.sources import Stamp
 
 LONGEST_THOUGHT_S = 30.0
 
@@ -37,8 +36,8 @@ class ScanWork:
         What can be undone.
     table, reviewed : Table, frozenset of int
         Where the session was when the user turned to another scan.
-    fingerprint, stamp : str, tuple
-        The scan's content in a few letters, and its files' state when it was opened.
+    fingerprint : str
+        The scan's content in a few letters.
     accepted : Path, optional
         The folder of the last accepted correction.
     seconds : float
@@ -52,7 +51,6 @@ class ScanWork:
     table: Table = field(default_factory=lambda: Table((), 1))
     reviewed: frozenset[int] = frozenset()
     fingerprint: str = ""
-    stamp: Stamp = ()
     accepted: Path | None = None
     seconds: float = 0.0
     touched_at: float = field(default_factory=monotonic)

@@ -14,6 +14,7 @@ from napari_medseg.session.runner import ThreadRunner
 from napari_medseg.session.services import Services, build
 from napari_medseg.session.session import Job
 from napari_medseg.widgets.correct_panel import CorrectPanel
+from napari_medseg.widgets.export_panel import ExportPanel
 from napari_medseg.widgets.gui_thread import GuiThread
 from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.lesion_table import LesionTable
@@ -41,7 +42,9 @@ class MedSegDock(QWidget):
 
     def __init__(self, viewer: napari.components.ViewerModel, services: Services | None = None) -> None:
         super().__init__()
-        self.viewer: napari.components.ViewerModel = getattr(viewer, "__wrapped__", viewer)  # napari hands plugins a proxy
+        self.viewer: napari.components.ViewerModel = getattr(
+            viewer, "__wrapped__", viewer
+        )  # napari hands plugins a proxy
         self._runners: list[ThreadRunner] = []
         self.services = services or self._threaded()
         self.session = self.services.session
@@ -54,18 +57,18 @@ class MedSegDock(QWidget):
         self._on_theme()
         self._draw()
 
-    def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
+    def closeEvent(self, event: QCloseEvent | None) -> None:
         """Let the workers end."""
         for runner in self._runners:
             runner.close()
         super().closeEvent(event)
 
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Welcome files anywhere on the dock."""
         if event is not None and dropped_paths(event):
             event.acceptProposedAction()
 
-    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
+    def dropEvent(self, event: QDropEvent | None) -> None:
         """Open the first file or folder."""
         paths = dropped_paths(event)
         if event is not None and paths:
@@ -84,12 +87,12 @@ class MedSegDock(QWidget):
         self.setMinimumWidth(_WIDTH)
         table = LesionTable(self.services, self.bridge)
         self._table = table
-        self.panels: dict[str, QWidget] = {
+        self.panels: dict[str, Any] = {
             "Open": OpenPanel(self.services),
             "Segment": SegmentPanel(self.services, self.tools, table),
             "Correct": CorrectPanel(self.services, self.bridge, self.tools),
             "Learn": QWidget(),
-            "Export": QWidget(),
+            "Export": ExportPanel(self.services),
         }
         self.steps = {name: Step(number, name, panel) for number, (name, panel) in enumerate(self.panels.items(), 1)}
         inside = QWidget()
@@ -159,6 +162,7 @@ class MedSegDock(QWidget):
             "Ctrl+Z": services.correcting.undo,
             "Ctrl+Shift+Z": services.correcting.redo,
             "Ctrl+Return": services.correcting.accept,
+            "Ctrl+E": self.panels["Export"].export,
         }
         for key, act in keys.items():
             shortcut = QShortcut(QKeySequence(key), self)

@@ -57,7 +57,9 @@ def stylesheet(look: Look) -> str:
 #medseg QLabel[role="warning"] {{ color: {look.warning}; }}
 #medseg QLabel[role="good"] {{ color: {look.good}; }}
 #medseg QLabel[role="title"] {{ font-weight: 600; }}
-#medseg QLabel[role="number"] {{ background: {look.control}; color: {look.dim}; border-radius: 10px; font-weight: 600; }}
+#medseg QLabel[role="number"] {{
+    background: {look.control}; color: {look.dim}; border-radius: 10px; font-weight: 600;
+}}
 #medseg QLabel[role="number"][live="true"] {{ background: {look.accent}; color: {look.on_accent}; }}
 #medseg QFrame[role="step"] {{ border: none; border-bottom: 1px solid {look.line}; border-radius: 0; }}
 #medseg QWidget[role="header"] {{ background: transparent; }}
@@ -79,7 +81,8 @@ def stylesheet(look: Look) -> str:
 }}
 #medseg QLineEdit:focus, #medseg QComboBox:focus {{ border: 1px solid {look.accent}; }}
 #medseg QTableWidget {{
-    background: {look.panel}; color: {look.text}; border: 1px solid {look.line}; border-radius: 4px; gridline-color: transparent;
+    background: {look.panel}; color: {look.text}; border: 1px solid {look.line}; border-radius: 4px;
+    gridline-color: transparent;
     selection-background-color: {look.control}; selection-color: {look.text}; outline: 0;
 }}
 #medseg QTableWidget::item {{ padding: 2px 4px; border: none; }}

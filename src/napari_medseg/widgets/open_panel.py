@@ -139,17 +139,17 @@ class DropArea(QFrame):
         layout.setContentsMargins(8, 18, 8, 18)
         layout.addWidget(text)
 
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Welcome files."""
         if event is not None and event.mimeData() is not None and event.mimeData().hasUrls():
             event.acceptProposedAction()
             self._mark(True)
 
-    def dragLeaveEvent(self, event: QDragLeaveEvent | None) -> None:  # noqa: N802
+    def dragLeaveEvent(self, event: QDragLeaveEvent | None) -> None:
         """Forget the files."""
         self._mark(False)
 
-    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
+    def dropEvent(self, event: QDropEvent | None) -> None:
         """Open the first file or folder."""
         self._mark(False)
         paths = dropped_paths(event)
@@ -189,6 +189,6 @@ def thumbnail(volume: Volume) -> NDArray[np.uint8]:
 
 def _picture(grey: NDArray[np.uint8]) -> QPixmap:
     height, width = grey.shape
-    image = QImage(grey.data, width, height, width, QImage.Format.Format_Grayscale8).copy()
+    image = QImage(grey.tobytes(), width, height, width, QImage.Format.Format_Grayscale8).copy()
     mode = Qt.AspectRatioMode.KeepAspectRatio
     return QPixmap.fromImage(image).scaled(_THUMBNAIL, _THUMBNAIL, mode, Qt.TransformationMode.SmoothTransformation)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Layer, Points, Shapes
+from napari.layers import Points, Shapes
 from numpy.typing import NDArray
 
 from napari_medseg.imaging.volume import Volume
@@ -80,20 +80,19 @@ class PromptLayers:
         layer.selected_data = set()
 
     def _add_points(self) -> Points | None:
-        layer = self._add("points", CLICKS, border_width=0.12, canvas_size_limits=_DOT_PX)
-        self._points = cast("Points | None", layer)
+        self._points = self._add("points", CLICKS, border_width=0.12, canvas_size_limits=_DOT_PX)
         return self._points
 
     def _add_shapes(self) -> Shapes | None:
-        self._shapes = cast("Shapes | None", self._add("shapes", LINES, opacity=0.9))
+        self._shapes = self._add("shapes", LINES, opacity=0.9)
         return self._shapes
 
-    def _add(self, kind: str, name: str, **looks: Any) -> Layer | None:
+    def _add(self, kind: str, name: str, **looks: Any) -> Any:
         labels = self.bridge.ensure_labels()
         if labels is None:
             return None
         active = self.viewer.layers.selection.active
-        layer: Layer = getattr(self.viewer, f"add_{kind}")(
+        layer = getattr(self.viewer, f"add_{kind}")(
             ndim=3,
             name=name,
             scale=labels.scale,

@@ -60,11 +60,11 @@ class SliceStrip(QWidget):
         self._states, self._shown = states, shown
         self.update()
 
-    def sizeHint(self) -> QSize:  # noqa: N802
+    def sizeHint(self) -> QSize:
         """A flat strip."""
         return QSize(200, _HEIGHT)
 
-    def paintEvent(self, _event: QPaintEvent | None) -> None:  # noqa: N802
+    def paintEvent(self, _event: QPaintEvent | None) -> None:
         """Draw runs of equal slices as one bar each."""
         n_slices = len(self._states)
         if not n_slices or not self._colours:
@@ -83,11 +83,11 @@ class SliceStrip(QWidget):
             painter.drawLine(int(middle), 1, int(middle), _HEIGHT - 1)
         painter.end()
 
-    def mousePressEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
+    def mousePressEvent(self, event: QMouseEvent | None) -> None:
         """Pick the slice under the mouse."""
         self._pick(event)
 
-    def mouseMoveEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
+    def mouseMoveEvent(self, event: QMouseEvent | None) -> None:
         """Name the slice under the mouse, and pick it while the button is down."""
         if event is None or not len(self._states):
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QMouseEvent
 from qtpy.QtWidgets import (
-    QButtonGroup,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -37,6 +36,7 @@ class Step(QFrame):
         super().__init__()
         self.title, self.body = title, body
         self._is_available, self._wants_open = False, True
+        self._marks: dict[bool, QIcon] = {}
         self._build(number)
 
     @property
@@ -47,7 +47,7 @@ class Step(QFrame):
     @property
     def hint(self) -> str:
         """The line under (or beside) the title."""
-        return self._hint.text()
+        return str(self._hint.text())
 
     def show_state(self, *, available: bool, hint: str = "", is_open: bool | None = None) -> None:
         """Show whether the step makes sense now, and in one line why not or what is there."""
@@ -83,7 +83,6 @@ class Step(QFrame):
         self._fold.setIconSize(QSize(14, 14))
         self._fold.setToolTip("Show or hide this step")
         self._fold.clicked.connect(self._on_fold)
-        self._marks: dict[bool, QIcon] = {}
         self._header = Header()
         self._header.clicked.connect(self._on_fold)
         row = QHBoxLayout(self._header)
@@ -123,7 +122,7 @@ class Header(QWidget):
         super().__init__()
         self.setProperty("role", "header")
 
-    def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
+    def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:
         """Fold or unfold."""
         if event is not None and event.button() == Qt.MouseButton.LeftButton:
             self.clicked.emit()
@@ -159,15 +158,6 @@ def row(*widgets: QWidget, stretch: int | None = None) -> QHBoxLayout:
     made.setSpacing(GAP)
     for index, widget in enumerate(widgets):
         made.addWidget(widget, 1 if index == stretch else 0)
-    return made
-
-
-def group(*buttons: QToolButton) -> QButtonGroup:
-    """Return a group in which at most one tool is on; pressing that one again turns it off."""
-    made = QButtonGroup(buttons[0])
-    made.setExclusive(False)
-    for each in buttons:
-        made.addButton(each)
     return made
 
 

@@ -1,0 +1,209 @@
+"""Export: the lesions on the scan's own grid, written durably, read back and compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from napari_medseg.errors import ImagingError, MedSegError
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.session.lesions import Lesion
+from napari_medseg.session.runner import Runner, Ticket, explain
+from napari_medseg.session.session import Failures, Job
+from napari_medseg.session.work import Editor, ScanWork
+
+FORMATS: Mapping[str, str] = MappingProxyType(
+    {
+        ".nii.gz": "NIfTI",
+        ".seg.nrrd": "3D Slicer segmentation",
+        ".nrrd": "NRRD",
+        ".mha": "MetaImage",
+        ".dcm": "DICOM SEG",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Saved:
+    """What an export left on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The mask, read back and compared.
+    summary : Path, optional
+        The JSON beside it.
+    """
+
+    path: Path
+    summary: Path | None = None
+
+
+class ExportController:
+    """Saves the lesions.
+
+    Parameters
+    ----------
+    editor : Editor
+        Knows the open scan's work.
+    runner : Runner
+        Where files are written.
+    failures : Failures, optional
+        Where unexpected errors go.
+    """
+
+    def __init__(self, editor: Editor, runner: Runner, *, failures: Failures | None = None) -> None:
+        self.editor, self.session = editor, editor.session
+        self._runner, self._failures = runner, failures or Failures()
+
+    def formats(self) -> dict[str, str]:
+        """Return endings and names of the formats that suit the open scan, the scan's own kind first."""
+        from napari_medseg.imaging.suffixes import WRITABLE_SUFFIXES
+
+        known = {suffix: name for suffix, name in FORMATS.items() if suffix in WRITABLE_SUFFIXES}
+        volume = self.session.volume
+        if volume is None or "dicom" not in volume.metadata:
+            known.pop(".dcm", None)
+        return known
+
+    def suggested_path(self, suffix: str) -> Path:
+        """Return a path beside the scan that no file has yet: ``<scan>_lesions<suffix>``."""
+        from napari_medseg.imaging.suffixes import stem_of
+
+        volume = self.session.volume
+        source = volume.path if volume is not None else None
+        folder = source.parent if source is not None else Path.home()
+        stem = stem_of(source) if source is not None else _file_name(volume)
+        return _free(folder / f"{stem}_lesions", suffix)
+
+    def export(self, path: Path, *, summary: bool = False, despite_change: bool = False) -> None:
+        """Save the lesions; the outcome stands in ``session.message`` and ``session.saved``.
+
+        Parameters
+        ----------
+        path : Path
+            Its ending chooses the format.
+        summary : bool
+            Also write a JSON beside it: labels, volumes, model.
+        despite_change : bool
+            Go on although the scan's file changed since it was opened.
+        """
+        session = self.session
+        try:
+            work = self.editor.work
+            self.editor.absorb(text="stroke")
+            if not work.labels.n_voxels[1:].any():
+                raise MedSegError("There is nothing to export yet: segment or paint a lesion first.")
+        except MedSegError as error:
+            session.message = str(error)
+            return
+        label_map = _to_export(work, session.lesions)
+        about = summary_of(work.volume, session.lesions, work, session.model) if summary else None
+        session.saved, session.question = None, ""
+        session.busy = Job(f"Saving {path.name}")
+        self._runner.submit(
+            partial(_save, path, label_map, work.volume, about, despite_change),
+            done=self._on_saved,
+            failed=self._on_failed,
+        )
+
+    def _on_saved(self, saved: Saved | ScanChanged) -> None:
+        session = self.session
+        session.busy = None
+        if isinstance(saved, ScanChanged):
+            session.question = "The scan's file changed on disk since it was opened. Export on its old grid anyway?"
+            session.message = "Not exported yet: the scan's file changed on disk."
+            return
+        session.saved = saved
+        session.message = f"Saved, verified: {saved.path}"
+
+    def _on_failed(self, error: Exception) -> None:
+        self.session.busy = None
+        self.session.message = explain(error)
+        if not isinstance(error, MedSegError):
+            self._failures.report(error)
+
+
+@dataclass(frozen=True)
+class ScanChanged:
+    """The scan's file is no longer what was opened."""
+
+
+def summary_of(volume: Volume, lesions: tuple[Lesion, ...], work: ScanWork, model: Any) -> dict[str, Any]:
+    """Return what the JSON beside an export says: labels, volumes, the model. No word of the patient."""
+    voxel_ml = LabelMap(work.labels.data, volume.affine).voxel_ml
+    card = getattr(model, "card", None)
+    return {
+        "labels": [
+            {
+                "label": lesion.label,
+                "name": lesion.name,
+                "voxels": int(work.labels.n_voxels[lesion.label]),
+                "volume_ml": round(float(work.labels.n_voxels[lesion.label]) * voxel_ml, 4),
+            }
+            for lesion in lesions
+        ],
+        "corrected_voxels": int(np.count_nonzero(work.labels.locked)),
+        "model": {
+            "name": getattr(model, "name", None),
+            "version": getattr(model, "version", None),
+            "sha256": getattr(card, "sha256", None),
+        },
+    }
+
+
+def _to_export(work: ScanWork, lesions: tuple[Lesion, ...]) -> LabelMap:
+    label_map = work.label_map(lesions)
+    colours = {lesion.label: _rgb(lesion.colour) for lesion in lesions}
+    return replace(label_map, metadata=MappingProxyType({**label_map.metadata, "colours": colours}))
+
+
+def _save(
+    path: Path, label_map: LabelMap, volume: Volume, about: dict[str, Any] | None, despite: bool, _ticket: Ticket
+) -> Saved | ScanChanged:
+    """Runs in the worker."""
+    from napari_medseg.imaging.durable import write_bytes_durably
+    from napari_medseg.imaging.files import read_label_map, write_label_map
+    from napari_medseg.imaging.provenance import has_changed
+
+    if not despite and has_changed(volume):
+        return ScanChanged()
+    written = write_label_map(path, label_map)
+    found = read_label_map(written)
+    if found.data.shape != label_map.data.shape or not np.array_equal(found.data, label_map.data):
+        raise ImagingError(f"{path.name} did not read back as it was saved: export it in another format.")
+    if about is None:
+        return Saved(written)
+    beside = written.with_name(f"{_stem(written)}.json")
+    write_bytes_durably(beside, (json.dumps({"mask": written.name, **about}, indent=2) + "\n").encode())
+    return Saved(written, beside)
+
+
+def _stem(path: Path) -> str:
+    from napari_medseg.imaging.suffixes import stem_of
+
+    return stem_of(path)
+
+
+def _free(base: Path, suffix: str) -> Path:
+    path, number = base.with_name(base.name + suffix), 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}_{number}{suffix}"), number + 1
+    return path
+
+
+def _file_name(volume: Volume | None) -> str:
+    name = volume.name if volume is not None else ""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name) or "scan"
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    r, g, b = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return r, g, b

@@ -1,0 +1,105 @@
+"""Export on the scan's own grid, read back and compared."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_medseg.session.services import build
+
+# An oblique, flipped grid with unequal axes: no swap or flip can pass.
+AFFINE = np.array([[-0.8, 0.05, 0.3, 40], [0.04, 0.95, -0.2, -30], [0.1, 0.06, 2.9, 12], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def scan(tmp_path):
+    path = tmp_path / "ct.nii.gz"
+    data = np.random.default_rng(2).integers(-500, 500, (14, 10, 7)).astype(np.int16)
+    nib.save(nib.Nifti1Image(data, AFFINE), path)
+    return path
+
+
+@pytest.fixture
+def services(scan, model):
+    made = build()
+    made.session.model = model
+    made.opening.open(scan)
+    made.segmenting.click(tuple(made.session.volume.position_of((3, 5, 6))))
+    made.session.work.labels.data[0, 0, 0] = 5
+    made.correcting.take_stroke()
+    return made
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".seg.nrrd", ".mha"])
+def test_every_format_is_saved_and_verified(services, suffix, tmp_path):
+    path = services.exporting.suggested_path(suffix)
+    assert path == tmp_path / f"ct_lesions{suffix}"
+    services.exporting.export(path)
+    assert services.session.message == f"Saved, verified: {path}"
+    assert services.session.saved.path == path
+    assert services.session.saved.summary is None
+
+
+def test_the_mask_lies_on_the_scans_own_grid(services, scan):
+    path = services.exporting.suggested_path(".nii.gz")
+    services.exporting.export(path)
+    saved, source = nib.load(path), nib.load(scan)
+    assert saved.shape == source.shape
+    assert np.allclose(saved.affine, source.affine, atol=1e-6)
+    volume, shown = services.session.volume, services.session.work.labels.data
+    on_disk = np.asarray(saved.dataobj)
+    assert sorted(np.unique(on_disk)) == [0, 1, 5]
+    for index in [*np.argwhere(shown == 1)[::7], np.array([0, 0, 0])]:
+        ijk = np.rint(np.linalg.solve(saved.affine, [*volume.position_of(index), 1])[:3]).astype(int)
+        assert on_disk[tuple(ijk)] == shown[tuple(index)]
+
+
+def test_a_second_export_gets_a_new_name(services):
+    services.exporting.export(services.exporting.suggested_path(".nii.gz"))
+    assert services.exporting.suggested_path(".nii.gz").name == "ct_lesions_2.nii.gz"
+
+
+def test_the_summary_names_labels_volumes_and_model(services, tmp_path):
+    services.table.rename(1, "met")
+    services.exporting.export(tmp_path / "out.nii.gz", summary=True)
+    about = json.loads((tmp_path / "out.json").read_text())
+    assert services.session.saved.summary == tmp_path / "out.json"
+    assert about["mask"] == "out.nii.gz"
+    assert [row["name"] for row in about["labels"]] == ["met", "Lesion 5"]
+    n_voxels = int((services.session.work.labels.data == 1).sum())
+    voxel_ml = abs(np.linalg.det(AFFINE[:3, :3])) / 1000
+    assert about["labels"][0]["voxels"] == n_voxels
+    assert about["labels"][0]["volume_ml"] == pytest.approx(n_voxels * voxel_ml, abs=1e-4)
+    assert about["model"] == {"name": "ball", "version": 1, "sha256": None}
+
+
+def test_dicom_is_offered_for_dicom_scans_only(services):
+    assert ".dcm" not in services.exporting.formats()
+    assert next(iter(services.exporting.formats())) == ".nii.gz"
+
+
+def test_a_changed_scan_is_asked_about_first(services, scan, tmp_path):
+    scan.write_bytes(scan.read_bytes()[:-1] + b"\0")
+    path = tmp_path / "out.nii.gz"
+    services.exporting.export(path)
+    assert not path.exists()
+    assert services.session.question.startswith("The scan's file changed on disk")
+    services.exporting.export(path, despite_change=True)
+    assert services.session.question == ""
+    assert services.session.saved.path == path
+
+
+def test_what_cannot_be_saved_is_one_sentence(services, tmp_path):
+    for path in (tmp_path / "missing" / "out.nii.gz", tmp_path / "out.txt"):
+        services.exporting.export(path)
+        assert path.name.split(".")[0] in services.session.message or "missing" in services.session.message
+        assert services.session.saved is None
+        assert not services.failures.seen
+
+
+def test_nothing_to_export_is_said(services):
+    services.table.delete(1)
+    services.table.delete(5)
+    services.exporting.export(services.exporting.suggested_path(".nii.gz"))
+    assert services.session.message.startswith("There is nothing to export yet")
