@@ -103,9 +103,9 @@ def _turn_to_lesion(viewer: Any, session: Any) -> None:
 
 
 def _turn_to_bones(viewer: Any) -> None:
-    """Show the lesion between the bones, seen from the front and a little from above."""
+    """Show the lesion between the bones, seen from the patient's right, in front and a little above."""
     viewer.dims.ndisplay = 3
-    viewer.camera.angles = (0.0, 25.0, 75.0)
+    viewer.camera.set_view_direction(view_direction=(-0.25, 1.0, 0.5), up_direction=(1.0, 0.0, 0.0))
     for layer in viewer.layers:
         if "napari_medseg" in layer.metadata and hasattr(layer, "contrast_limits"):
             layer.contrast_limits = (60.0, 1100.0)
