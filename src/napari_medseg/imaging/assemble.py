@@ -40,6 +40,7 @@ def volumes_of(
     slope: float = 1.0,
     intercept: float = 0.0,
     warnings: Iterable[str] = (),
+    files: Iterable[Path] = (),
 ) -> tuple[Volume, ...]:
     """Make a volume of each of the stored ones.
 
@@ -55,8 +56,11 @@ def volumes_of(
         Stored value to intensity.
     warnings : iterable of str
         What the reader had to assume.
+    files : iterable of Path
+        Every file that was read, where that is not ``path`` alone.
     """
     affine = file_affine(affine, path.name)
+    metadata = MappingProxyType({"files": (path, *(file for file in dict.fromkeys(files) if file != path))})
     volumes = []
     for index, voxels in enumerate(stored):
         data = scaled(voxels, slope, intercept)
@@ -71,6 +75,7 @@ def volumes_of(
                 path=path,
                 grid=grid,
                 warnings=(*warnings, *not_finite_warning(data, path.name)),
+                metadata=metadata,
             )
         )
     return tuple(volumes)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.content import Content
+from napari_medseg.imaging.dicom_file import is_dicom
 from napari_medseg.imaging.nifti_header import header_bytes
 from napari_medseg.imaging.suffixes import DICOM_SUFFIXES, META_IMAGE_SUFFIXES, NIFTI_SUFFIXES, suffix_of
 
@@ -87,10 +88,7 @@ def is_text(block: bytes) -> bool:
 def _by_text_or_ending(path: Path, suffix: str, block: bytes) -> str:
     if _is_metaimage(block) or (suffix in META_IMAGE_SUFFIXES and b"=" in block):
         return "metaimage"
-    # DICOM without the preamble begins with an element of group 0002 or 0008, in either byte order.
-    if block[:4] in (b"\x08\0\x05\0", b"\x08\0\0\0", b"\x08\0\x08\0", b"\x02\0\0\0", b"\0\x08\0\x05", b"\0\x08\0\0"):
-        return "dicom"
-    if suffix in DICOM_SUFFIXES and not is_text(block):
+    if not is_text(block) and (suffix in DICOM_SUFFIXES or is_dicom(path)):
         return "dicom"
     if is_text(block):
         raise ImagingError(f"{path.name} is a text, not a scan; {_READABLE}")

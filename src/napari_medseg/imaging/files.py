@@ -11,9 +11,13 @@ from typing import Any
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.content_type import FORMAT_NAMES, content_type
+from napari_medseg.imaging.dicom_file import is_dicom
+from napari_medseg.imaging.dicom_source import dicom_source
 from napari_medseg.imaging.limits import refusing_damage
+from napari_medseg.imaging.orientation import acquisition_axis
 from napari_medseg.imaging.provenance import fingerprint
 from napari_medseg.imaging.suffixes import (
+    DICOM_SUFFIXES,
     LABEL_MAP_SUFFIXES,
     VOLUME_SUFFIXES,
     WRITABLE_SUFFIXES,
@@ -57,6 +61,10 @@ _LABEL_MAP_WRITERS = {
 }
 
 
+# Masks by name, voxels without header, and everything that may be DICOM or no scan at all.
+_NO_SCAN_OF_ITS_OWN = ("", ".img", ".img.gz", ".seg.nrrd", ".seg.nhdr", *DICOM_SUFFIXES)
+
+
 def read_volume(path: str | Path) -> Volume:
     """Read a scan: NIfTI, NRRD, MetaImage, TIFF, PNG, JPEG, a DICOM file or a folder of a DICOM series.
 
@@ -68,11 +76,7 @@ def read_volume(path: str | Path) -> Volume:
     ImagingError
         One sentence: which file, what is wrong with it, what to do.
     """
-    volumes = _read_volumes(Path(path), first_only=True)
-    if len(volumes) == 1:
-        return volumes[0]
-    note = f"{Path(path).name} holds {len(volumes)} scans; this is the one with most slices."
-    return replace(volumes[0], warnings=(*volumes[0].warnings, note))
+    return _read_volumes(Path(path), first_only=True)[0]
 
 
 def read_volumes(path: str | Path) -> tuple[Volume, ...]:
@@ -142,66 +146,87 @@ def _function(home: tuple[str, str]) -> Callable[..., Any]:
 
 def _read_volumes(path: Path, *, first_only: bool) -> tuple[Volume, ...]:
     with refusing_damage(path, "scan"):
-        volumes = _read_folder(path) if path.is_dir() else _read_file(path, first_only=first_only)
+        volumes = (
+            _read_folder(path, first_only=first_only) if path.is_dir() else _read_file(path, first_only=first_only)
+        )
     return tuple(sorted(volumes, key=_n_slices, reverse=True))
 
 
 def _n_slices(volume: Volume) -> int:
-    from napari_medseg.imaging.orientation import acquisition_axis
-
     return int(volume.data.shape[acquisition_axis(volume)])
 
 
 def _read_file(path: Path, *, first_only: bool) -> tuple[Volume, ...]:
     kind = content_type(path)
-    mark = fingerprint(path)
+    before = fingerprint(path)
     if kind == "dicom":
-        volumes: tuple[Volume, ...] = _function(("dicom", "read_series"))(path)
+        volumes = _read_dicom(path, first_only=first_only)
     else:
         with refusing_damage(path, FORMAT_NAMES[kind]):
             volumes = _function(_VOLUME_READERS[kind])(path, first_only=first_only)
-    return tuple(_marked(volume, mark) for volume in volumes)
+    if before.has_changed():
+        raise ImagingError(f"{path.name} changed while it was being read; open it again when it is complete")
+    return tuple(_marked(volume, path) for volume in volumes)
 
 
-def _marked(volume: Volume, mark: Any) -> Volume:
+def _read_dicom(path: Path, *, first_only: bool) -> tuple[Volume, ...]:
+    if first_only:
+        return (_function(("dicom", "read_first"))(path),)
+    volumes: tuple[Volume, ...] = _function(("dicom", "read_series"))(path)
+    return volumes
+
+
+def _marked(volume: Volume, path: Path) -> Volume:
+    """Add the fingerprint of the files that a volume came from."""
+    source = dicom_source(volume.metadata)
+    files = {plane.path for plane in source.planes if plane is not None} if source else volume.metadata.get("files", ())
+    mark = fingerprint(path, tuple(sorted(files)))
     return replace(volume, metadata=MappingProxyType({**volume.metadata, "fingerprint": mark}))
 
 
-def _read_folder(folder: Path) -> tuple[Volume, ...]:
-    """Every scan in a folder: its DICOM series, and its files of other formats."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+def _read_folder(folder: Path, *, first_only: bool) -> tuple[Volume, ...]:
+    """Every scan in a folder, or the one with most slices: its DICOM series, and its files of other formats."""
+    files = _files_of(folder)
     if not files:
         raise ImagingError(f"the folder {folder.name} holds no files; choose the folder with the scan in it")
+    scans = [file for file in files if suffix_of(file) not in _NO_SCAN_OF_ITS_OWN]
     volumes: list[Volume] = []
     skipped: list[str] = []
-    scans = [file for file in files if _is_scan_of_its_own(file)]
+    if any(is_dicom(file) for file in files if file not in set(scans)):
+        try:
+            volumes += [_marked(volume, folder) for volume in _read_dicom(folder, first_only=first_only)]
+        except ImagingError as error:
+            skipped.append(str(error))
     for file in scans:
         try:
-            volumes += _read_file(file, first_only=True)
+            volumes += _read_file(file, first_only=first_only)
         except ImagingError as error:
             skipped.append(str(error))
-    if len(scans) < len(files):
-        try:
-            mark = fingerprint(folder)
-            volumes += [_marked(volume, mark) for volume in _function(("dicom", "read_series"))(folder)]
-        except ImagingError as error:
-            skipped.append(str(error))
+        if first_only and len(volumes) > 1:
+            volumes = [max(volumes, key=_n_slices)]
     if not volumes:
-        raise ImagingError(skipped[0])
-    if skipped and len(scans) > 1:
-        note = f"{len(skipped)} files of this folder were left out: {skipped[0]}"
-        volumes[0] = replace(volumes[0], warnings=(*volumes[0].warnings, note))
-    return tuple(volumes)
+        nothing = (
+            f"the folder {folder.name} holds no scan among its {len(files)} files; choose the folder with the scan"
+        )
+        raise ImagingError(skipped[0] if skipped else nothing)
+    return (_with_notes(volumes[0], folder, len(scans), skipped, first_only=first_only), *volumes[1:])
 
 
-def _is_scan_of_its_own(file: Path) -> bool:
-    """Whether a file of a folder is a scan of another format than DICOM, by its ending (opening thousands is slow)."""
-    suffix = suffix_of(file)
-    return suffix not in ("", ".img", ".img.gz", ".dcm", ".dicom", ".ima")
+def _with_notes(volume: Volume, folder: Path, n_files: int, skipped: list[str], *, first_only: bool) -> Volume:
+    notes = []
+    if first_only and n_files > 1:
+        notes.append(f"{folder.name} holds {n_files} files of scans; this is the scan with most slices.")
+    if skipped:
+        notes.append(f"{len(skipped)} of {folder.name} could not be read: {skipped[0]}")
+    return replace(volume, warnings=(*volume.warnings, *notes))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
 
 
 def _only_label_map(folder: Path) -> LabelMap:
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+    files = _files_of(folder)
     if len(files) == 1:
         return read_label_map(files[0])
     raise ImagingError(f"the folder {folder.name} holds {len(files)} files; choose the file with the mask")

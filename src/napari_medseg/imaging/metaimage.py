@@ -36,7 +36,13 @@ def read_metaimage(path: Path, *, first_only: bool = False) -> tuple[Volume, ...
             warnings = (*warnings, first_of_many(path.name, len(stored)))
             stored = stored[:1].copy()
         return volumes_of(
-            path, stored, header.affine, slope=header.slope, intercept=header.intercept, warnings=warnings
+            path,
+            stored,
+            header.affine,
+            slope=header.slope,
+            intercept=header.intercept,
+            warnings=warnings,
+            files=[source.path for source in header.sources],
         )
 
 

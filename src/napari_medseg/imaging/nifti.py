@@ -45,8 +45,15 @@ def read_nifti(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
     """
     with refusing_damage(path, "NIfTI"):
         header, stored, warnings = _read_stored(path, first_only=first_only)
+        header_path = _header_file(path)
         return volumes_of(
-            path, stored, header.affine, slope=header.slope, intercept=header.intercept, warnings=warnings
+            path,
+            stored,
+            header.affine,
+            slope=header.slope,
+            intercept=header.intercept,
+            warnings=warnings,
+            files=[header_path, _voxel_file(header_path)] if header.is_pair else [path],
         )
 
 

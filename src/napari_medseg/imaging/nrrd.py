@@ -41,7 +41,8 @@ def read_nrrd(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         if first_only and len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
             stored = stored[:1].copy()
-        return volumes_of(path, stored, header.affine, warnings=warnings)
+        files = [source.path for source in header.sources]
+        return volumes_of(path, stored, header.affine, warnings=warnings, files=files)
 
 
 def read_nrrd_label_map(path: Path) -> LabelMap:

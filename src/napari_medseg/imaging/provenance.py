@@ -14,86 +14,99 @@ _CHUNK = 1024 * 1024
 
 @dataclass(slots=True, eq=False)
 class Fingerprint:
-    """Size and time of a file (or of every file in a folder) when it was opened; its SHA-256 when first asked for.
+    """Size and time of a file (or of several that make one scan) when it was opened; its SHA-256 when first asked for.
 
     Parameters
     ----------
     path : Path
         The file or folder.
-    size : int
-        Bytes in all.
-    modified : tuple
-        Name, size and modification time in ns of each file.
+    files : tuple of Path
+        The files that make it up.
+    state : tuple
+        Size and modification time in ns of each file; (-1, -1) of one that is not there.
     """
 
     path: Path
-    size: int
-    modified: tuple[tuple[str, int, int], ...]
+    files: tuple[Path, ...]
+    state: tuple[tuple[int, int], ...]
     _sha256: str = field(default="", repr=False)
 
     @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(max(size, 0) for size, _ in self.state)
+
+    @property
     def sha256(self) -> str:
-        """SHA-256 of the content, hex.
+        """SHA-256 of the content, hex: of a file its own, of several that of their sums one after the other.
 
         Raises
         ------
         ImagingError
-            If the file is no longer the one that was opened, so that the sum would be of something else.
+            If a file is no longer the one that was opened, so that the sum would be of something else.
         """
         if not self._sha256:
-            before = _state(self.path)
-            digest = _digest(self.path)
-            if before != self.modified or _state(self.path) != before:
+            if _state(self.files) == self.state:
+                self._sha256 = _digest(self.files)
+            if _state(self.files) != self.state:
+                self._sha256 = ""
                 raise ImagingError(f"{self.path.name} has changed on disk since it was opened; open it again")
-            self._sha256 = digest
         return self._sha256
 
     def has_changed(self) -> bool:
-        """Whether the path now holds something else. A new time alone counts only if the content cannot be compared."""
-        state = _state(self.path)
-        if state == self.modified:
+        """Whether the files now hold something else; a new time alone does not count where the content is known."""
+        state = _state(self.files)
+        if state == self.state:
             return False
-        sizes = [(name, size) for name, size, _ in state]
-        if not self._sha256 or sizes != [(name, size) for name, size, _ in self.modified]:
+        if not self._sha256 or [size for size, _ in state] != [size for size, _ in self.state]:
             return True
-        return _digest(self.path) != self._sha256
+        return _digest(self.files) != self._sha256
 
 
-def fingerprint(path: str | Path) -> Fingerprint:
-    """Take the fingerprint of a file or folder as it is now."""
+def fingerprint(path: str | Path, files: tuple[Path, ...] = ()) -> Fingerprint:
+    """Take the fingerprint of a file, a folder, or the given files, as they are now.
+
+    Raises
+    ------
+    ImagingError
+        If nothing is there.
+    """
     path = Path(path).absolute()
-    state = _state(path)
-    if not state:
-        raise ImagingError(f"{path.name} does not exist or holds nothing")
-    return Fingerprint(path, sum(size for _, size, _ in state), state)
+    if not files:
+        files = (path,) if not path.is_dir() else tuple(sorted(file for file in path.rglob("*") if file.is_file()))
+    files = tuple(file.absolute() for file in files)
+    state = _state(files)
+    if not any(size >= 0 for size, _ in state):
+        raise ImagingError(f"{path.name} does not exist or holds nothing; check the path")
+    return Fingerprint(path, files, state)
 
 
 def has_changed(volume: Volume) -> bool:
-    """Whether the file that a scan was read from has changed or gone since; False for a scan that came from no file."""
+    """Whether a file that a scan was read from has changed or gone since; False for a scan that came from no file."""
     mark = volume.metadata.get("fingerprint")
     return isinstance(mark, Fingerprint) and mark.has_changed()
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    return [path] if path.exists() else []
-
-
-def _state(path: Path) -> tuple[tuple[str, int, int], ...]:
+def _state(files: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:
     state = []
-    for file in _files(path):
-        status = file.stat()
-        state.append((str(file.relative_to(path)), status.st_size, status.st_mtime_ns))
+    for file in files:
+        try:
+            status = file.stat()
+            state.append((status.st_size, status.st_mtime_ns))
+        except OSError:
+            state.append((-1, -1))
     return tuple(state)
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    for file in _files(path):
-        if file != path:
-            digest.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as stream:
-            while piece := stream.read(_CHUNK):
-                digest.update(piece)
-    return digest.hexdigest()
+def _digest(files: tuple[Path, ...]) -> str:
+    sums = []
+    for file in files:
+        digest = hashlib.sha256()
+        try:
+            with file.open("rb") as stream:
+                while piece := stream.read(_CHUNK):
+                    digest.update(piece)
+        except OSError:
+            digest.update(b"gone")
+        sums.append(digest.hexdigest())
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()

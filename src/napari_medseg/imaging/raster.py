@@ -1,0 +1,65 @@
+"""PNG and JPEG pictures as volumes of one slice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_medseg.errors import ImagingError
+from napari_medseg.imaging.assemble import label_map_of, volumes_of
+from napari_medseg.imaging.colours import luminance
+from napari_medseg.imaging.limits import check_memory, refusing_damage
+from napari_medseg.imaging.volume import LabelMap, Volume
+
+_FORMATS = ("PNG", "JPEG")
+_MAX_PIXELS = 2**28
+_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_raster(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
+    """Read a picture as a volume of one slice (1, Y, X); a pixel is taken for 1 mm, colours become luminance.
+
+    Raises
+    ------
+    ImagingError
+        If the picture is damaged, cut off, or larger than 2^28 pixels.
+    """
+    with refusing_damage(path, "PNG or JPEG"):
+        warnings = [f"{path.name} does not give its pixel size; 1 mm is assumed."]
+        pixels = _pixels(path, as_labels=False)
+        if pixels.ndim == 3:
+            pixels = luminance(pixels, path.name, warnings)
+        return volumes_of(path, pixels[None, None], _AFFINE, warnings=warnings)
+
+
+def read_raster_label_map(path: Path) -> LabelMap:
+    """Read a mask from a PNG: grey values, or the numbers of its palette. A JPEG is refused, as it alters values."""
+    with refusing_damage(path, "PNG"):
+        pixels = _pixels(path, as_labels=True)
+        if pixels.ndim == 3:
+            warnings: list[str] = []
+            pixels = luminance(pixels, path.name, warnings)
+            if warnings:
+                raise ImagingError(f"{path.name} is no label map: it holds colours; choose the mask")
+        note = f"{path.name} does not give its pixel size; 1 mm is assumed."
+        return label_map_of(path, pixels[None], _AFFINE, warnings=[note])
+
+
+def _pixels(path: Path, *, as_labels: bool) -> NDArray[Any]:
+    with Image.open(path, formats=_FORMATS) as image:
+        width, height = image.size
+        if width * height > _MAX_PIXELS:
+            raise ImagingError(f"{path.name} says that it is {width} x {height} pixels, more than any X-ray; crop it")
+        if as_labels and image.format == "JPEG":
+            raise ImagingError(f"{path.name} is a JPEG, which alters values, so it cannot be a mask; save masks as PNG")
+        check_memory(path.name, (width, height), width * height * 4)
+        if image.mode == "P" and not as_labels:
+            return np.array(image.convert("RGB"))
+        if image.mode not in ("L", "LA", "P", "1", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):
+            return np.array(image.convert("RGB"))
+        pixels = np.array(image)
+    return pixels.view(np.uint8) if pixels.dtype == np.bool_ else pixels

@@ -1,0 +1,134 @@
+"""TIFF stacks: plain, ImageJ and OME; checked page by page, as TIFF tags may lie about what the file holds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import PHOTOMETRIC, TiffFile, TiffPageSeries
+
+from napari_medseg.errors import ImagingError
+from napari_medseg.imaging.assemble import first_of_many, label_map_of, volumes_of
+from napari_medseg.imaging.colours import luminance
+from napari_medseg.imaging.limits import check_claim, check_memory, refusing_damage
+from napari_medseg.imaging.tiff_spacing import spacing_zyx_mm
+from napari_medseg.imaging.volume import LabelMap, Volume
+
+_MAX_PAGES = 65_536
+_MAX_SAMPLES = 4
+# The most bytes that one byte can become, for the packings that have a bound.
+_MOST_FROM_A_BYTE = {1: 1, 5: 4096, 8: 1032, 32773: 64, 32946: 1032}
+_UNBOUNDED = 100_000
+
+
+def read_tiff(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
+    """Read every volume of a TIFF file (time points, channels), or the first one alone.
+
+    Axes follow the usual axial order. Spacing comes from ImageJ or OME metadata; else 1 mm is assumed and said.
+    Colours become luminance, with a warning.
+
+    Raises
+    ------
+    ImagingError
+        If a page lies outside the file, contradicts its tags, or holds something else than numbers.
+    """
+    with refusing_damage(path, "TIFF"):
+        stored, spacing, warnings = _read_stored(path, colours=True)
+        if first_only and len(stored) > 1:
+            warnings = (*warnings, first_of_many(path.name, len(stored)))
+            stored = stored[:1].copy()
+        return volumes_of(path, stored, _axial_affine(spacing), warnings=warnings)
+
+
+def read_tiff_label_map(path: Path) -> LabelMap:
+    """Read a mask of whole numbers; a palette is ignored, colours are refused."""
+    with refusing_damage(path, "TIFF"):
+        stored, spacing, warnings = _read_stored(path, colours=False)
+        if len(stored) > 1:
+            warnings = (*warnings, first_of_many(path.name, len(stored)))
+        return label_map_of(path, stored[0], _axial_affine(spacing), warnings=warnings)
+
+
+def _axial_affine(spacing_zyx: tuple[float, float, float]) -> NDArray[np.float64]:
+    z, y, x = spacing_zyx
+    return np.diag([-x, -y, z, 1.0])
+
+
+def _read_stored(path: Path, *, colours: bool) -> tuple[NDArray[Any], tuple[float, float, float], tuple[str, ...]]:
+    """Voxels (N, Z, Y, X), spacing (z, y, x) in mm, and warnings."""
+    warnings: list[str] = []
+    # One file alone: OME metadata could otherwise name any other file to be opened.
+    with TiffFile(path, _multifile=False) as tiff:
+        if not tiff.pages or len(tiff.pages) > _MAX_PAGES:
+            raise ImagingError(f"{path.name} has {len(tiff.pages)} pages; a stack has 1 to {_MAX_PAGES}")
+        series = max(tiff.series, key=lambda one: one.size)
+        if len(tiff.series) > 1:
+            warnings.append(f"{path.name} holds {len(tiff.series)} images of different size; this is the largest.")
+        _check_pages(path, series)
+        data = series.asarray(maxworkers=1)
+        data, axes = _without_colours(path, series, data, warnings, wanted=colours)
+        spacing = spacing_zyx_mm(tiff, path.name, warnings)
+    return _as_stacks(path, data, axes, warnings), spacing, tuple(warnings)
+
+
+def _check_pages(path: Path, series: TiffPageSeries) -> None:
+    """Refuse a series whose pages do not lie in the file, before memory is taken for it."""
+    name, size = path.name, path.stat().st_size
+    if series.dtype is None or series.dtype.kind not in "iufb":
+        raise ImagingError(f"{name} holds {series.dtype} in each voxel; convert it to integers or floats first")
+    check_memory(name, series.shape, series.nbytes)
+    page = series.keyframe
+    if series.dataoffset is not None:
+        check_claim(name, series.dataoffset + series.nbytes, size)
+        return
+    ratio = _MOST_FROM_A_BYTE.get(int(page.compression), _UNBOUNDED)
+    n_stored = 0
+    for part in series.pages:
+        if part is None:
+            raise ImagingError(f"{name} is one file of several that belong together; export them as one file")
+        n_segments = math.prod(page.chunked)
+        places = list(zip(part.dataoffsets, part.databytecounts, strict=False))
+        if len(places) < n_segments or any(count == 0 or offset == 0 for offset, count in places):
+            raise ImagingError(f"{name} lacks parts of a page; copy or export it again")
+        if any(offset + count > size for offset, count in places):
+            raise ImagingError(f"{name} ends too early: a page lies beyond its end; copy or export it again")
+        n_stored += sum(part.databytecounts)
+    check_claim(name, series.nbytes * page.bitspersample // (8 * series.dtype.itemsize), n_stored * ratio)
+
+
+def _without_colours(
+    path: Path, series: TiffPageSeries, data: NDArray[Any], warnings: list[str], *, wanted: bool
+) -> tuple[NDArray[Any], str]:
+    """Intensities of colours, palettes and inverted greys; and the axes that are left."""
+    axes, page = series.axes, series.keyframe
+    kind = page.photometric
+    if "S" in axes and data.shape[axes.index("S")] <= _MAX_SAMPLES:
+        if not wanted and data.shape[axes.index("S")] > 1:
+            raise ImagingError(f"{path.name} is no label map: it holds colours; choose the mask")
+        data = luminance(np.moveaxis(data, axes.index("S"), -1), path.name, warnings)
+        axes = axes.replace("S", "")
+    if kind == PHOTOMETRIC.PALETTE and wanted and page.colormap is not None:
+        palette = np.asarray(page.colormap).T
+        data = luminance(palette[np.clip(data, 0, len(palette) - 1)], path.name, warnings)
+    if kind == PHOTOMETRIC.MINISWHITE and wanted and data.dtype.kind in "ub":
+        warnings.append(f"{path.name} stores white as 0; its values were inverted.")
+        data = data.dtype.type(2**page.bitspersample - 1) - data
+    return data.view(np.uint8) if data.dtype == np.bool_ else data, axes
+
+
+def _as_stacks(path: Path, data: NDArray[Any], axes: str, warnings: list[str]) -> NDArray[Any]:
+    """Volumes (N, Z, Y, X): depth is Z, or an unnamed sequence; time and channels are volumes of their own."""
+    if axes.count("Y") != 1 or axes.count("X") != 1:
+        raise ImagingError(f"{path.name} holds no image of rows and columns (its axes are {axes})")
+    others = [axis for axis in range(data.ndim) if axes[axis] not in "YX"]
+    depths = [axis for name in "ZIQA" for axis in others if axes[axis] == name and data.shape[axis] > 1][:1]
+    outer = [axis for axis in others if axis not in depths]
+    ordered = data.transpose([*outer, *depths, axes.index("Y"), axes.index("X")])
+    n_volumes = math.prod(data.shape[axis] for axis in outer)
+    stacks = ordered.reshape(n_volumes, *([] if depths else [1]), *ordered.shape[len(outer) :])
+    if n_volumes > 1:
+        warnings.append(f"{path.name} holds {n_volumes} time points or channels; each is a volume of its own.")
+    return stacks
