@@ -272,6 +272,7 @@ class Chest:
         hilum = ellipsoid(self.here, (centre[0] - side * 20, centre[1] + 8, centre[2]), (17, 10, 18))
         kidney = np.maximum(kidney, -hilum)
         c.paint(kidney - 7.0, -98.0)
+        self.organs[kidney < 7.0] = 0
         c.paint(kidney, 188.0)
         c.paint(kidney + 8.0, 138.0 + 14.0 * self.rough)
         c.paint(

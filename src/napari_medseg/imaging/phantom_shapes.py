@@ -121,7 +121,7 @@ def ellipsoid(where: Positions, centre: Triple, radii: Triple, *, turn_deg: floa
     if power == 2.0:
         size = np.sqrt((x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2)
         slope = np.sqrt((x / a**2) ** 2 + (y / b**2) ** 2 + (z / c**2) ** 2)
-        return np.asarray(size * (size - 1) / np.maximum(slope, np.float32(1e-6)), np.float32)
+        return _signed(size, slope, min(radii))
     p = np.float32(power)
     size = (np.abs(x / a) ** p + np.abs(y / b) ** p + np.abs(z / c) ** p) ** (1 / p)
     return np.asarray((size - 1) * min(radii), np.float32)
@@ -134,7 +134,7 @@ def column(where: Positions, centre: tuple[float, float], radii: tuple[float, fl
     if power == 2.0:
         size = np.sqrt((x / a) ** 2 + (y / b) ** 2)
         slope = np.sqrt((x / a**2) ** 2 + (y / b**2) ** 2)
-        return np.asarray(size * (size - 1) / np.maximum(slope, np.float32(1e-6)), np.float32)
+        return _signed(size, slope, min(radii))
     p = np.float32(power)
     size = (np.abs(x / a) ** p + np.abs(y / b) ** p) ** (1 / p)
     return np.asarray((size - 1) * (a * b) ** np.float32(0.5), np.float32)
@@ -216,6 +216,12 @@ def correlated_noise(rng: np.random.Generator, shape: tuple[int, int, int], *, p
     grain = np.fft.irfft2(np.fft.rfft2(white) * frequency * np.exp(0.5 - 0.5 * frequency**2), s=shape[1:])
     grain[1:] = 0.85 * grain[1:] + 0.3 * grain[:-1]
     return np.asarray(grain / grain.std(), np.float32)
+
+
+def _signed(size: Field, slope: Field, radius: float) -> Field:
+    """First-order distance to the surface ``size == 1``; the centre, which has no slope, is ``radius`` deep."""
+    distance = size * (size - 1) / np.maximum(slope, np.float32(1e-6))
+    return np.asarray(np.where(size < 1e-3, -radius, distance), np.float32)
 
 
 def _triple(values: NDArray[np.float64]) -> Triple:

@@ -19,7 +19,8 @@ _PLUGIN = "napari-medseg"
 def contributed() -> tuple[tuple[str, Callable[[Any], Any]], ...]:
     """Keys of the manifest, as napari writes them (``"Shift-A"``), each with a function of the viewer."""
     manager = PluginManager.instance()
-    manager.discover()
+    if _PLUGIN not in manager:
+        manager.discover()
     bindings = manager.get_manifest(_PLUGIN).contributions.keybindings or ()
     return tuple((each.key.replace("+", "-"), partial(_run, each.command)) for each in bindings)
 

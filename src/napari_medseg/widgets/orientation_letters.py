@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.components.camera import Camera
 
     from napari_medseg.imaging.volume import Volume
 
@@ -118,19 +117,16 @@ def _screen_directions(viewer: ViewerModel) -> tuple[NDArray[np.float64], NDArra
     return mirror * np.cross(view, turned_up), turned_up
 
 
-def upright_orientation(order: tuple[int, ...], camera: Camera) -> tuple[str, str, str]:
-    """Camera orientation that puts superior (else anterior) up and never mirrors the patient in 3-D.
+def upright_orientation(order: tuple[int, ...]) -> tuple[str, str, str]:
+    """Camera orientation that puts superior (else anterior) up, right on the left, and never mirrors in 3-D.
 
     Parameters
     ----------
     order : tuple of int
         Displayed axes as ``(depth, vertical, horizontal)`` of an S, P, L volume.
-    camera : Camera
-        Its horizontal orientation is kept.
     """
     vertical = "up" if order[1] == 0 else "down"
-    horizontal = str(camera.orientation[2])
     patient = np.linalg.det(_SPL_IN_RAS[list(order)])
-    # screen axes: x to the right, y up, z towards the viewer
-    screen = (1.0 if vertical == "up" else -1.0) * (1.0 if horizontal == "right" else -1.0) * -1.0
-    return ("towards" if patient * screen > 0 else "away"), vertical, horizontal
+    # the screen's axes, x to the right, y up, z towards the viewer, listed as (depth, vertical, horizontal)
+    screen = -1.0 if vertical == "up" else 1.0
+    return ("towards" if patient * screen > 0 else "away"), vertical, "right"

@@ -255,7 +255,7 @@ class Furniture:
         offset = viewer.dims.ndim - 3
         shown = tuple(axis - offset for axis in viewer.dims.order[-3:])
         if sorted(shown) == [0, 1, 2]:
-            viewer.scene.camera.orientation = upright_orientation(shown, viewer.scene.camera)
+            viewer.scene.camera.orientation = upright_orientation(shown)
 
     def _write_all(self) -> None:
         self._write_letters()
