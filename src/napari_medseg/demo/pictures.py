@@ -88,6 +88,7 @@ def _draw_slice(axes: Axes, panel: Panel, window: tuple[float, float]) -> None:
         _, y, x = panel.volume.index_of(panel.click_mm)
         axes.plot(x, y, "+", color="yellow", markersize=12, markeredgewidth=2, label="click")
     _zoom(axes, panel, margin_mm=32.0)
+    axes.set_facecolor("black")
     axes.set_title(panel.title, color="white", fontsize=10)
     axes.legend(loc="lower right", fontsize=8, framealpha=0.5)
     axes.set_xticks([])
