@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_medseg.imaging.dicom_elements import DamagedDicom, Elements
-from napari_medseg.imaging.dicom_file import DicomFile, open_dicom
+from napari_medseg.imaging.dicom_file import DicomFile, NotDicom, open_dicom
 from napari_medseg.imaging.dicom_layout import PixelLayout, PixelPlace, read_layout, read_place
 from napari_medseg.imaging.dicom_placement import Placement, flat_spacing_mm, read_placement, read_rescale
 
@@ -125,24 +127,33 @@ def read_planes(path: Path) -> tuple[Plane, ...]:
     UnusableImage
         If there is one that cannot be read.
     """
-    try:
+    with _refusing_damage(""):
         opened = open_dicom(path)
-    except DamagedDicom as error:
-        raise UnusableImage(str(error)) from error
     elements = opened.elements
     _refuse_other_objects(opened)
     series = elements.text(0x0020000E)
-    try:
-        file = _image_file(opened)
+    with _refusing_damage(series):
+        file = image_file(opened)
         if 0x52009230 in elements:
-            return _enhanced_planes(elements, file)
+            return enhanced_planes(elements, file)
         if file.place.n_frames > 1 and 0x3004000C in elements:
             return _dose_planes(elements, file)
         if file.place.n_frames > 1 and 0x00540080 in elements and 0x00540022 in elements:
             return _nuclear_planes(elements, file)
         return _classic_planes(elements, file)
+
+
+@contextmanager
+def _refusing_damage(series_uid: str) -> Iterator[None]:
+    """Turn whatever damaged bytes make a parser raise into an unusable image; only then is its series refused."""
+    try:
+        yield
+    except (NotDicom, OSError, MemoryError):
+        raise
     except DamagedDicom as error:
-        raise UnusableImage(str(error), series) from error
+        raise UnusableImage(str(error), series_uid) from error
+    except Exception as error:
+        raise UnusableImage(f"its header is damaged ({type(error).__name__})", series_uid) from error
 
 
 def _refuse_other_objects(opened: DicomFile) -> None:
@@ -169,7 +180,8 @@ def _refuse_other_objects(opened: DicomFile) -> None:
         raise UnusableImage(reason, elements.text(0x0020000E))
 
 
-def _image_file(opened: DicomFile) -> ImageFile:
+def image_file(opened: DicomFile) -> ImageFile:
+    """Identity and pixel layout of an opened file that holds pixel data."""
     elements = opened.elements
     layout = read_layout(elements)
     place, warnings = read_place(opened, layout)
@@ -237,7 +249,8 @@ def _classic_marks(elements: Elements) -> tuple[tuple[str, object], ...]:
     )
 
 
-def _enhanced_planes(elements: Elements, file: ImageFile) -> tuple[Plane, ...]:
+def enhanced_planes(elements: Elements, file: ImageFile) -> tuple[Plane, ...]:
+    """Planes of an enhanced multi-frame object, placed by their functional groups."""
     per_frame, shared = elements.items(0x52009230), elements.first_item(0x52009229)
     if len(per_frame) != file.place.n_frames:
         raise DamagedDicom(f"NumberOfFrames is {file.place.n_frames} but {len(per_frame)} frames are described")

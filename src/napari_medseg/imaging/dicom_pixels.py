@@ -19,14 +19,13 @@ from napari_medseg.imaging.dicom_geometry import name_of
 from napari_medseg.imaging.dicom_headers import Plane
 from napari_medseg.imaging.dicom_layout import PixelLayout
 from napari_medseg.imaging.dicom_series import Stack
+from napari_medseg.imaging.limits import check_memory
 
 Progress = Callable[[float], None]
 ShouldStop = Callable[[], bool]
 
 _N_THREADS = min(4, os.cpu_count() or 1)
 _INTEGER_TYPES = (np.int16, np.uint16, np.int32)
-# Room for the program and for masks beside the scan.
-_KEEP_FREE_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +52,7 @@ def read_stack(stack: Stack, *, progress: Progress | None = None, should_stop: S
     target = _type_before_reading([plane for _, plane in planes])
     layout = stack.first.file.layout
     shape = (len(stack.planes), layout.rows, layout.columns)
-    _check_memory(shape, target, stack)
+    check_memory(stack.first.file.path.name, shape, int(np.prod(shape, dtype=np.int64)) * target.itemsize)
     data = np.empty(shape, target)
     as_scanner_units = target == np.float32
     ranges: dict[int, tuple[int, int]] = {}
@@ -276,15 +275,3 @@ def _pixel_warnings(planes: list[Plane]) -> tuple[str, ...]:
             warnings["A modality lookup table was applied."] = None
         warnings.update(dict.fromkeys(plane.file.warnings))
     return tuple(warnings)
-
-
-def _check_memory(shape: tuple[int, int, int], dtype: np.dtype[Any], stack: Stack) -> None:
-    import psutil
-
-    needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    available = int(psutil.virtual_memory().available)
-    if needed > max(available - _KEEP_FREE_BYTES, available // 2):
-        raise ImagingError(
-            f"'{stack.first.file.path}' belongs to a volume of {needed / 1e9:.1f} GB, but {available / 1e9:.1f} GB of"
-            " memory are free: close other programs or open it on a larger machine."
-        )
