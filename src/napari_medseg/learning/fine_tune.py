@@ -1,0 +1,238 @@
+"""Learning from corrections: prepare, train, measure, and adopt only what is better."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medseg.errors import Cancelled, JobFailed, LearningError
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.learning.corrections import Correction
+from napari_medseg.learning.examination import Examination
+from napari_medseg.learning.gate import decide, headline, why_inverted
+from napari_medseg.learning.lesson import Lesson, prepare_lesson
+from napari_medseg.learning.practice import Practice, is_out_of_memory
+from napari_medseg.learning.reports import Figures, FineTuneResult, Report, Verdict
+from napari_medseg.learning.settings import FineTuneSettings, Strategy
+from napari_medseg.learning.trainer import STATE, Progress, Trainer
+from napari_medseg.models.checkpoint import Checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from napari_medseg.segmentation.segmenter import Segmenter
+
+Pair = tuple[Volume, LabelMap] | tuple[Volume, LabelMap, Sequence[int] | None] | Correction
+_REPORT_EVERY_S = 1.0
+
+
+def fine_tune(
+    model: Segmenter,
+    corrections: Sequence[Pair],
+    *,
+    strategy: Strategy | str = "auto",
+    out: str | Path | None = None,
+    settings: FineTuneSettings | None = None,
+    seed: int = 0,
+    should_stop: Callable[[], bool] | None = None,
+) -> Generator[Report, None, FineTuneResult]:
+    """Teach a model with corrected masks.
+
+    Parameters
+    ----------
+    model : Segmenter
+        The version that learns. It becomes the new version when the gate agrees, and stays as it is otherwise.
+    corrections : sequence of (Volume, LabelMap), (Volume, LabelMap, reviewed) or Correction
+        What to learn from; `reviewed` are the slices along the first axis that somebody checked, None for all.
+    strategy : str
+        ``auto``, ``head``, ``gradual``, ``full`` or ``features``.
+    out : path, optional
+        Folder for the trained version, which is written whatever the verdict, and for the state that a stopped or
+        killed run goes on from.
+    settings : FineTuneSettings, optional
+        Everything else; the defaults need no choice.
+    seed : int
+        The same seed, corrections and settings give the same weights on a CPU.
+    should_stop : callable, optional
+        Asked before each step.
+
+    Yields
+    ------
+    Report
+        About one a second; the last one is of the kind ``done`` and carries the verdict.
+
+    Returns
+    -------
+    FineTuneResult
+        The trained version and the verdict.
+
+    Raises
+    ------
+    LearningError
+        If the corrections cannot be learned from.
+    JobFailed
+        If the loss is not a number, memory does not suffice, or the network stopped. Nothing was changed then.
+    Cancelled
+        If `should_stop` said so. The same call goes on from there where `out` is given.
+    """
+    stop = should_stop or (lambda: False)
+    try:
+        yield Report(message=f"Preparing {len(corrections)} corrected case{'s' * (len(corrections) != 1)}")
+        cases = [as_correction(pair) for pair in corrections]
+        lesson = prepare_lesson(model, cases, strategy=strategy, settings=settings or FineTuneSettings(), seed=seed)
+        result = yield from _Training(lesson, Path(out) if out is not None else None, stop).run()
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise JobFailed("there is not enough memory to learn: close other programs, then try again") from error
+        raise JobFailed(f"training stopped and changed nothing: {str(error).splitlines()[0]}") from error
+    if result.verdict.adopted:
+        model.checkpoint = result.checkpoint
+    return result
+
+
+def as_correction(pair: Pair) -> Correction:
+    """A pair of scan and mask as a correction of which nothing else is known.
+
+    Raises
+    ------
+    LearningError
+        If it is something else.
+    """
+    if isinstance(pair, Correction):
+        return pair
+    if not isinstance(pair, tuple) or len(pair) not in (2, 3):
+        raise LearningError(f"expected (Volume, LabelMap) or (Volume, LabelMap, reviewed slices), got {type(pair)}")
+    reviewed = pair[2] if len(pair) == 3 else None
+    return Correction(pair[0], None, pair[1], None if reviewed is None else tuple(int(k) for k in reviewed))
+
+
+@dataclass(eq=False)
+class _Training:
+    """One run of `fine_tune`."""
+
+    lesson: Lesson
+    out: Path | None
+    stop: Callable[[], bool]
+    started: float = field(default_factory=time.perf_counter)
+
+    def run(self) -> Generator[Report, None, FineTuneResult]:
+        """Measure, learn, measure again, decide, store."""
+        lesson = self.lesson
+        trainer = self._trainer()
+        exam = Examination(lesson, self.stop)
+        if "before" not in trainer.progress.figures:
+            yield self._report(trainer, message="Measuring the present version")
+            trainer.progress.figures["before"] = exam.of_old().model_dump()
+        before = Figures(**trainer.progress.figures["before"])
+        yield from self._learn(trainer, exam, before)
+        yield self._report(trainer, message="Measuring the new version")
+        after = exam.combined(Figures(**trainer.progress.figures["after"]), exam.of_new(trainer.average))
+        verdict = decide(
+            before,
+            after,
+            lesson.settings,
+            held_out=exam.held_out,
+            inverted=why_inverted(lesson.cases),
+            version=lesson.card.version,
+        )
+        result = self._store(trainer, verdict)
+        yield self._report(trainer, kind="done", message=verdict.sentence, dice=verdict.dice_after).model_copy(
+            update={"verdict": result.verdict, "dice_before": verdict.dice_before, "remaining_s": 0.0}
+        )
+        return result
+
+    def _learn(self, trainer: Trainer, exam: Examination, before: Figures) -> Generator[Report, None, None]:
+        lesson, settings = self.lesson, self.lesson.settings
+        practice, n_apart = Practice(lesson, trainer), round(lesson.n_steps * settings.held_out_part)
+        exams = {round(n_apart * (k + 1) / settings.validations) for k in range(settings.validations)}
+        losses: list[float] = []
+        said = saved = time.perf_counter()
+        while trainer.progress.step < lesson.n_steps:
+            if self.stop():
+                self._save(trainer)
+                raise Cancelled(f"fine-tuning was stopped at step {trainer.progress.step}: nothing was changed")
+            begun = time.perf_counter()
+            losses.append(practice.step(with_held_out=trainer.progress.step >= n_apart))
+            step = trainer.progress.step
+            trainer.progress.seconds += time.perf_counter() - begun
+            if step in exams or step == n_apart:
+                figures = exam.of_new(trainer.average, guard=False)
+                if step == n_apart:
+                    trainer.progress.figures["after"] = figures.model_dump()
+                dices = headline(before, figures)
+                yield self._report(trainer, kind="validation", losses=losses, dice=dices[1], dice_before=dices[0])
+            now = time.perf_counter()
+            if now - saved >= settings.save_every_s or step == n_apart:
+                self._save(trainer)
+                saved = now
+            if now - said >= _REPORT_EVERY_S or step == lesson.n_steps:
+                yield self._report(trainer, losses=losses)
+                said, losses = now, []
+
+    def _trainer(self) -> Trainer:
+        lesson = self.lesson
+        rate = lesson.settings.learning_rate or lesson.plan.learning_rate
+        progress = Progress(lesson.run, patch=lesson.automatic.patch)
+        groups = lesson.plan.groups(lesson.network, rate)
+        trainer = Trainer(
+            lesson.network,
+            groups,
+            lesson.settings,
+            n_steps=lesson.n_steps,
+            progress=progress,
+            fresh=lesson.fresh_parameters(),
+        )
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            trainer.load(self.out)
+        return trainer
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.out is not None:
+            trainer.save(self.out)
+
+    def _store(self, trainer: Trainer, verdict: Verdict) -> FineTuneResult:
+        """Write the trained version with the verdict in its card, whatever the verdict is."""
+        if self.out is not None:
+            verdict = verdict.model_copy(update={"folder": str(self.out)})
+        figures = {k: v for k, v in verdict.after.model_dump().items() if v is not None}
+        figures |= {"seconds": round(trainer.progress.seconds, 1), "cases": len(self.lesson.cases)}
+        gate = verdict.model_dump(exclude={"folder"})
+        card = self.lesson.card.model_copy(update={"figures": figures, "gate": gate})
+        network = trainer.average.cpu()
+        if self.out is not None:
+            save_checkpoint(self.out, network, card)
+            (self.out / STATE).unlink(missing_ok=True)
+        return FineTuneResult(Checkpoint(network, card, self.out), verdict, self.out)
+
+    def _report(
+        self,
+        trainer: Trainer,
+        *,
+        kind: str = "progress",
+        losses: Sequence[float] = (),
+        dice: float | None = None,
+        dice_before: float | None = None,
+        message: str = "",
+    ) -> Report:
+        step, n_steps = trainer.progress.step, self.lesson.n_steps
+        pace = trainer.progress.seconds / step if step else None
+        loss = sum(losses) / len(losses) if losses else None
+        text = f"Step {step} of {n_steps}"
+        if loss is not None:
+            text += f": loss {loss:.3f}"
+        if dice is not None:
+            text += f", held-out Dice {dice:.3f}"
+        return Report(
+            kind=kind,
+            step=step,
+            n_steps=n_steps,
+            epoch=round(step * self.lesson.settings.batch / len(self.lesson.cases), 2),
+            loss=loss,
+            dice=dice,
+            dice_before=dice_before,
+            seconds=round(time.perf_counter() - self.started, 2),
+            remaining_s=None if pace is None else round(pace * (n_steps - step) * 1.1 + 3.0, 1),
+            message=message or text,
+        )

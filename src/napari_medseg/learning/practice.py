@@ -1,0 +1,152 @@
+"""One step's losses: patches of the corrected cases, clicks on them, and clicks on synthetic scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_medseg.errors import JobFailed
+from napari_medseg.learning.lesson import Lesson, Material
+from napari_medseg.learning.losses import label_loss
+from napari_medseg.learning.patches import Patches, draw_patches
+from napari_medseg.learning.samples import Sample, draw_samples
+from napari_medseg.learning.settings import Strategy
+from napari_medseg.learning.train_click_model import click_loss, collate
+from napari_medseg.learning.trainer import Trainer
+from napari_medseg.networks.click_unet import unfold
+
+_CLICK_VIEWS, _CLICK_SIZE = 2, 48
+_SMALLEST = 16
+_CACHED_A_CASE = 8
+
+
+class Practice:
+    """Gives a trainer gradients, one step after the other; each step's chance depends on seed and step alone.
+
+    Parameters
+    ----------
+    lesson : Lesson
+        What is learned.
+    trainer : Trainer
+        Who learns it.
+    """
+
+    def __init__(self, lesson: Lesson, trainer: Trainer) -> None:
+        self.lesson, self.trainer = lesson, trainer
+        self._materials: dict[bool, Material] = {}
+        self._features: dict[tuple[bool, int], tuple[Tensor, Patches]] = {}
+
+    def step(self, *, with_held_out: bool) -> float:
+        """Take one step and return the loss on the corrected cases.
+
+        Raises
+        ------
+        JobFailed
+            If the loss is not a number, or memory does not suffice for the smallest patch.
+        """
+        if with_held_out not in self._materials:
+            self._materials[with_held_out] = self.lesson.material(with_held_out=with_held_out)
+        while True:
+            try:
+                loss = self._gradients(self._materials[with_held_out], with_held_out)
+                self.trainer.step()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._make_smaller(error)
+            else:
+                return loss
+
+    def _gradients(self, material: Material, with_held_out: bool) -> float:
+        settings, step = self.lesson.settings, self.trainer.progress.step
+        rng = np.random.default_rng((self.lesson.seed, step))
+        if self.lesson.plan.strategy is Strategy.FEATURES:
+            return self._backward(lambda: self._cached_loss(material, with_held_out, step))
+        patches = self._draw(rng, material)
+        loss = self._backward(lambda: self._label_loss(patches))
+        if material.scans and rng.random() < settings.click_share:
+            samples = draw_samples(rng, material.scans, n=_CLICK_VIEWS, size=_CLICK_SIZE, synthetic_share=0.0)
+            self._backward(lambda: self._click_loss(samples))
+        if rng.random() < settings.replay_share:
+            synthetic = draw_samples(rng, [], n=_CLICK_VIEWS, size=_CLICK_SIZE)
+            self._backward(lambda: self._click_loss(synthetic))
+        return loss
+
+    def _draw(self, rng: np.random.Generator, material: Material) -> Patches:
+        return draw_patches(
+            rng,
+            material.cases,
+            n=self.lesson.settings.batch,
+            shape=self.trainer.progress.patch,
+            augment=self.lesson.plan.augments,
+            weights=material.weights,
+        )
+
+    def _backward(self, make: Callable[[], Tensor]) -> float:
+        loss = make()
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            self.trainer.refuse_nan()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    def _label_loss(self, patches: Patches) -> Tensor:
+        device = self.lesson.device
+        with self._autocast():
+            logits = self.trainer.network.segment_labels(patches.inputs.to(device))
+        return _loss_of(logits, patches)
+
+    def _click_loss(self, samples: list[Sample]) -> Tensor:
+        inputs, truth, total = (t.to(self.lesson.device) for t in collate(samples))
+        with self._autocast():
+            logits, quality = self.trainer.network(inputs)
+        loss, _ = click_loss(logits, quality, inputs, truth, total)
+        return loss
+
+    def _cached_loss(self, material: Material, with_held_out: bool, step: int) -> Tensor:
+        """Loss on patches whose features were computed once: only the last layer learns, and nothing is augmented."""
+        number = step % (_CACHED_A_CASE * len(material.cases))
+        key, network = (with_held_out, number), self.trainer.network
+        if key not in self._features:
+            patches = self._draw(np.random.default_rng((self.lesson.seed, number)), material)
+            with torch.no_grad(), self._autocast():
+                self._features[key] = (network.features(patches.inputs.to(self.lesson.device))[1].float(), patches)
+        fine, patches = self._features[key]
+        assert network.label_head is not None
+        return _loss_of(unfold(network.label_head(fine)), patches)
+
+    def _autocast(self) -> torch.autocast:
+        low = self.lesson.dtype is not torch.float32
+        return torch.autocast(self.lesson.device.type, self.lesson.dtype if low else None, enabled=low)
+
+    def _make_smaller(self, error: BaseException) -> None:
+        """Halve the longest side of the patch and forget what the failed step had begun."""
+        self.trainer.optimiser.zero_grad(set_to_none=True)
+        self._features.clear()
+        if self.lesson.device.type == "cuda":
+            torch.cuda.empty_cache()
+        patch = list(self.trainer.progress.patch)
+        longest = int(np.argmax(patch))
+        if patch[longest] <= _SMALLEST:
+            raise JobFailed(
+                "there is not enough memory to learn, not even from the smallest patch: close other programs or choose "
+                "the CPU, then try again; nothing was changed"
+            ) from error
+        patch[longest] = max(_SMALLEST, patch[longest] // 2 // 16 * 16)
+        self.trainer.progress.patch = (patch[0], patch[1], patch[2])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on a GPU or on the CPU."""
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in text or "can't allocate" in text
+    )
+
+
+def _loss_of(logits: Tensor, patches: Patches) -> Tensor:
+    device = logits.device
+    return label_loss(logits.float(), patches.labels.to(device), patches.weight.to(device), patches.taught.to(device))

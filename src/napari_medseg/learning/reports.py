@@ -1,0 +1,75 @@
+"""What fine-tuning says while it runs and when it is done; one line of JSON each between processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from napari_medseg.models.checkpoint import Checkpoint
+
+
+class Figures(BaseModel):
+    """Mean Dice of one version on cases it has not learned from; None where it was not measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    automatic: float | None = Field(None, title="Without a click", description="Mean over labels and cases.")
+    one_click: float | None = Field(None, title="After one click", description="One click a case, in its middle.")
+    guard: float | None = Field(None, title="Guard", description="One view and prompt each of fixed synthetic lesions.")
+    pinned: float | None = Field(None, title="Pinned cases", description="Cases that must never get worse.")
+
+    @property
+    def best(self) -> float:
+        """Dice of the better way to use the model on the corrected cases."""
+        return max(self.automatic or 0.0, self.one_click or 0.0)
+
+
+class Verdict(BaseModel):
+    """What the gate decided and what it compared."""
+
+    model_config = ConfigDict(frozen=True)
+
+    adopted: bool
+    sentence: str
+    dice_before: float
+    dice_after: float
+    guard_before: float
+    guard_after: float
+    before: Figures
+    after: Figures
+    held_out: str = ""
+    folder: str = ""
+
+
+class Report(BaseModel):
+    """One moment of a training.
+
+    The last report of a run is of the kind ``done`` and carries the verdict.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["progress", "validation", "done"] = "progress"
+    step: int = 0
+    n_steps: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    dice: float | None = None
+    dice_before: float | None = None
+    seconds: float = 0.0
+    remaining_s: float | None = None
+    message: str = ""
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FineTuneResult:
+    """What a finished training returns: the trained version, whatever the verdict, and the verdict."""
+
+    checkpoint: Checkpoint
+    verdict: Verdict
+    folder: Path | None

@@ -1,0 +1,202 @@
+"""The moving parts of a training: network, running mean, optimiser, step; all that a resumed run needs is saved."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_medseg.errors import JobFailed
+from napari_medseg.imaging.durable import write_durably
+from napari_medseg.learning.settings import FineTuneSettings
+from napari_medseg.learning.strategies import LayerGroup
+
+if TYPE_CHECKING:
+    from napari_medseg.networks.click_unet import ClickUNet
+
+STATE = "training_state.safetensors"
+_WARM_UP = 20
+
+
+@dataclass(eq=False)
+class Progress:
+    """What a run knows beside its tensors; saved with them.
+
+    Parameters
+    ----------
+    run : str
+        Hash of everything that the run depends on: another run does not go on from this state.
+    step : int
+        Steps done.
+    patch : tuple of int
+        The patch in use; smaller than planned after memory ran out.
+    seconds : float
+        Time spent so far.
+    figures : dict
+        Figures that were measured on the way, by name.
+    """
+
+    run: str
+    step: int = 0
+    patch: tuple[int, int, int] = (64, 64, 64)
+    seconds: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Trainer:
+    """Takes optimiser steps and keeps the running mean of the weights.
+
+    Parameters
+    ----------
+    network : ClickUNet
+        Learns; on `device`.
+    groups : sequence of LayerGroup
+        What learns, how fast, from when on. Everything else stays as it is.
+    settings : FineTuneSettings
+        Averaging and the pull to the old weights.
+    n_steps : int
+        Length of the run.
+    progress : Progress
+        Where the run is.
+    fresh : tuple of str
+        Parameters that have no old weights to be pulled to.
+    """
+
+    def __init__(
+        self,
+        network: ClickUNet,
+        groups: Sequence[LayerGroup],
+        settings: FineTuneSettings,
+        *,
+        n_steps: int,
+        progress: Progress,
+        fresh: tuple[str, ...] = (),
+    ) -> None:
+        self.network, self.groups, self.settings = network, [g for g in groups if g.parameters], settings
+        self.n_steps, self.progress = n_steps, progress
+        self.average = copy.deepcopy(network).eval()
+        self._names = [[name for name, _ in g.parameters] for g in self.groups]
+        self._start = {
+            name: p.detach().clone()
+            for g in self.groups
+            for name, p in g.parameters
+            if not fresh or not name.startswith(fresh)
+        }
+        parameters = [{"params": [p for _, p in g.parameters], "lr": g.learning_rate} for g in self.groups]
+        self.optimiser = torch.optim.AdamW(parameters, weight_decay=0.0, foreach=False)
+        self._free_groups()
+
+    @property
+    def part(self) -> float:
+        """How much of the run is done, 0 to 1."""
+        return self.progress.step / self.n_steps
+
+    def step(self) -> None:
+        """Use the gradients that were accumulated: clip, step, pull, average."""
+        scale = self._schedule()
+        for state, group in zip(self.optimiser.param_groups, self.groups, strict=True):
+            state["lr"] = group.learning_rate * scale
+        learning = [p for state in self.optimiser.param_groups for p in state["params"] if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        if not math.isfinite(float(norm)):
+            self.refuse_nan()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self._pull()
+        self.progress.step += 1
+        self._free_groups()
+        decay = min(self.settings.average, (1 + self.progress.step) / (10 + self.progress.step))
+        with torch.no_grad():
+            for kept, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
+
+    def refuse_nan(self) -> None:
+        """Stop the run: its loss or gradients are not numbers.
+
+        Raises
+        ------
+        JobFailed
+            Always.
+        """
+        raise JobFailed(
+            f"training stopped at step {self.progress.step + 1} because the loss is not a number: nothing was changed; "
+            "try a smaller learning rate"
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load` needs, in one file that is whole or not there."""
+        from safetensors import safe_open
+        from safetensors.torch import save_file
+
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for name, parameter in self._named():
+            tensors |= {f"adam.{k}.{name}": v for k, v in self.optimiser.state.get(parameter, {}).items()}
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        about = {"progress": json.dumps(vars(self.progress))}
+
+        def verify(path: Path) -> None:
+            with safe_open(path, framework="pt") as stored:
+                stored.get_tensor("network.stem.weight")
+
+        write_durably(folder / STATE, lambda path: save_file(tensors, path, metadata=about), verify)
+
+    def load(self, folder: Path) -> bool:
+        """Go on from a saved state of the same run; whether there was one."""
+        from safetensors import SafetensorError, safe_open
+
+        path = folder / STATE
+        if not path.is_file():
+            return False
+        try:
+            with safe_open(path, framework="pt", device=str(next(self.network.parameters()).device)) as stored:
+                progress = Progress(**json.loads(stored.metadata()["progress"]))
+                if progress.run != self.progress.run:
+                    return False
+                tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118  (not a mapping)
+            self._restore(tensors)
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+            return False
+        progress.patch = (progress.patch[0], progress.patch[1], progress.patch[2])
+        self.progress = progress
+        self._free_groups()
+        return True
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        for prefix, module in (("network.", self.network), ("average.", self.average)):
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        for name, parameter in self._named():
+            names = [k for k in tensors if k.startswith("adam.") and k.split(".", 2)[2] == name]
+            if names:
+                self.optimiser.state[parameter] = {k.split(".")[1]: tensors[k] for k in names}
+
+    def _named(self) -> list[tuple[str, nn.Parameter]]:
+        return [pair for group in self.groups for pair in group.parameters]
+
+    def _schedule(self) -> float:
+        """Warm up, stay, and fall to zero in the last phase, when the held-out cases have joined."""
+        warm = min(1.0, (self.progress.step + 1) / _WARM_UP)
+        late = (self.part - self.settings.held_out_part) / (1 - self.settings.held_out_part)
+        return warm * (1.0 if late <= 0 else 0.5 * (1 + math.cos(math.pi * min(1.0, late))))
+
+    def _free_groups(self) -> None:
+        """Let the groups learn whose time has come, and no other parameter."""
+        free = {id(p) for g in self.groups if self.part >= g.starts for _, p in g.parameters}
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(id(parameter) in free)
+
+    @torch.no_grad()
+    def _pull(self) -> None:
+        """L2-SP, decoupled from the gradient as in AdamW: a step of lr x lambda towards the old weights."""
+        for state, group in zip(self.optimiser.param_groups, self.groups, strict=True):
+            amount = min(1.0, float(state["lr"]) * self.settings.pull)
+            for name, parameter in group.parameters:
+                if amount and parameter.requires_grad and name in self._start:
+                    parameter.lerp_(self._start[name], amount)

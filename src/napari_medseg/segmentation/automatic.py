@@ -1,0 +1,178 @@
+"""Segmentation without prompts: every named label over the whole scan, back on the scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_medseg.errors import ModelError
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.models.card import AutomaticSettings, Card
+from napari_medseg.segmentation.sliding_window import Shape, sliding_window
+from napari_medseg.segmentation.views import IMAGE, N_CHANNELS, VALID
+
+if TYPE_CHECKING:
+    from napari_medseg.networks.click_unet import ClickUNet
+
+_MOST_SAMPLES = 1_000_000
+_LABEL_MAP_LIMIT = 255
+
+
+def segment_automatically(
+    network: ClickUNet,
+    card: Card,
+    volume: Volume,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> LabelMap:
+    """Segment all labels that a fine-tuned model knows.
+
+    Parameters
+    ----------
+    network : ClickUNet
+        In evaluation mode, on `device`.
+    card : Card
+        Says the labels and the grid that the network learned on.
+    volume : Volume
+        The scan; one slice is enough.
+    device, dtype : device, dtype
+        Where to run, and in which precision (bfloat16 and float16 by autocast).
+    progress, should_stop : callable, optional
+        Told the fraction done; asked whether to go on.
+
+    Returns
+    -------
+    LabelMap
+        On the volume's grid, with the names of the card.
+
+    Raises
+    ------
+    ModelError
+        If the model segments only what is clicked, or its answer is not a number.
+    Cancelled
+        If `should_stop` said so.
+    """
+    if card.automatic is None or not card.labels or network.label_head is None:
+        raise ModelError(f"{card.title} segments only what you click on: click on the lesion")
+    probabilities = label_probabilities(
+        network, card.automatic, volume, device=device, dtype=dtype, progress=progress, should_stop=should_stop
+    )
+    values = list(card.labels)
+    data = largest_label(probabilities, volume.data.shape, values, card.automatic.threshold)
+    return LabelMap(data, volume.affine, dict(card.labels), grid=volume.grid, metadata=volume.metadata)
+
+
+def label_probabilities(
+    network: ClickUNet,
+    settings: AutomaticSettings,
+    volume: Volume,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Tensor:
+    """Probabilities (K, z, y, x) of each label on the network's grid (see `network_shape`)."""
+    if network.label_head is None:
+        raise ModelError("the model has no labels of its own: click on the lesion")
+    image = promptless(network_image(volume, settings.spacing_mm))
+    low = dtype in (torch.bfloat16, torch.float16)
+
+    def predict(windows: Tensor) -> Tensor:
+        with torch.inference_mode(), torch.autocast(torch.device(device).type, dtype if low else None, enabled=low):
+            return network.segment_labels(windows).float().sigmoid()
+
+    return sliding_window(
+        predict,
+        image,
+        network.label_head.out_channels // 8,
+        window=settings.patch,
+        overlap=settings.overlap,
+        batch=1 if torch.device(device).type == "cpu" else 8,
+        device=device,
+        progress=progress,
+        should_stop=should_stop,
+    )
+
+
+def network_shape(shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: Sequence[float]) -> Shape:
+    """Shape of a scan on the network's grid: the same box, in voxels of about `wanted_mm`."""
+    z, y, x = (max(1, round(n * s / w)) for n, s, w in zip(shape, spacing_mm, wanted_mm, strict=True))
+    return z, y, x
+
+
+def network_image(volume: Volume, spacing_mm: Sequence[float]) -> Tensor:
+    """The scan's intensities as the network sees them, shape (z, y, x) on the network's grid.
+
+    Intensities are clipped to the scan's own 0.5 - 99.5 percentiles and z-scored by its non-air voxels: one scale for
+    the whole scan, so that the same tissue looks the same in every window.
+    """
+    data = volume.data
+    step = max(1, int((data.size / _MOST_SAMPLES) ** (1 / 3)))
+    seen = np.asarray(data[::step, ::step, ::step] if min(data.shape) > 2 * step else data, np.float32)
+    low, high, mean, deviation = intensity_scale(seen)
+    image = resized(torch.from_numpy(_as_float(data)), network_shape(data.shape, volume.spacing_mm, spacing_mm))
+    return (image.clamp(low, high) - mean) / deviation
+
+
+def intensity_scale(seen: NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """0.5 and 99.5 percentiles of all voxels; mean and deviation, between them, of those that are not air."""
+    low, high = (float(v) for v in np.percentile(seen, (0.5, 99.5)))
+    clipped = np.clip(seen, low, high)
+    body = clipped[clipped > low + 0.01 * (high - low)]
+    body = body if body.size else clipped
+    return low, high, float(body.mean()), max(float(body.std()), 1e-6)
+
+
+def promptless(image: Tensor) -> Tensor:
+    """The network's input (7, z, y, x) for an image without prompts."""
+    channels = torch.zeros((N_CHANNELS, *image.shape), dtype=torch.float32)
+    channels[IMAGE], channels[VALID] = image, 1.0
+    return channels
+
+
+def resized(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """Resample (z, y, x) so that the same box has another shape: averages where coarser, linear where finer."""
+    out = image[None, None]
+    z, y, x = (min(n, m) for n, m in zip(image.shape, shape, strict=True))
+    coarser = (z, y, x)
+    if coarser != tuple(image.shape):
+        out = F.adaptive_avg_pool3d(out, coarser)
+    if coarser != tuple(shape):
+        out = F.interpolate(out, size=tuple(shape), mode="trilinear", align_corners=False)
+    return out[0, 0]
+
+
+def largest_label(
+    probabilities: Tensor, shape: Sequence[int], values: Sequence[int], threshold: float = 0.5
+) -> NDArray[Any]:
+    """Value of the most probable label of each voxel of a scan of this shape, 0 where none reaches the threshold.
+
+    Works slice by slice, so that probabilities on the scan's grid never lie in memory all at once.
+    """
+    kind = np.uint8 if max(values) <= _LABEL_MAP_LIMIT else np.uint16
+    lookup = np.array([0, *values], kind)
+    out = np.zeros(tuple(shape), kind)
+    depth = probabilities.shape[1]
+    for z in range(shape[0]):
+        at = min(max((z + 0.5) * depth / shape[0] - 0.5, 0.0), depth - 1.0)
+        below = int(at)
+        above, t = min(below + 1, depth - 1), at - below
+        plane = probabilities[:, below].float() * (1 - t) + probabilities[:, above].float() * t
+        plane = F.interpolate(plane[None], size=tuple(shape[1:]), mode="bilinear", align_corners=False)[0]
+        best, which = plane.max(0)
+        out[z] = lookup[torch.where(best > threshold, which + 1, 0).numpy()]
+    return out
+
+
+def _as_float(data: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(data, np.float32)
