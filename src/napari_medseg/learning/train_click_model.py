@@ -7,6 +7,7 @@ click is placed in its largest error, and it learns from that too. So it is corr
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -172,8 +173,8 @@ class _Run:
 
     def learn(self, inputs: Tensor, truth: Tensor, total: Tensor) -> tuple[float, Tensor]:
         """One optimiser step; returns the loss and the logits that it was measured on."""
-        warm = min(1.0, (self.step + 1) / 200)
-        rate = self.settings.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * self.progress())))
+        warm = min(1.0, (self.step + 1) / min(200, 1 + self.settings.steps // 10))
+        rate = self.settings.learning_rate * warm * (0.51 + 0.49 * math.cos(math.pi * self.progress()))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -263,12 +264,12 @@ def train_click_model(
     pairs = find_pairs(data, settings.collections) if settings.collections else []
     scans = read_pairs(p for p in pairs if not is_held_out(p[3]))
     check = _validation_batches(read_pairs(p for p in pairs if is_held_out(p[3])), settings)
-    rng = np.random.default_rng((settings.seed, run.step, 1))
     losses, since = [], time.perf_counter()
     batches = _Batches(scans, settings, settings.seed, run.step // settings.rounds, settings.steps)
     saved = run.step
     for inputs, truth, total in DataLoader(batches, batch_size=None, num_workers=settings.workers):
         inputs, truth, total = (t.to(run.device) for t in (inputs, truth, total))
+        rng = np.random.default_rng((settings.seed, run.step, 1))
         for round_number in range(settings.rounds):
             loss, logits = run.learn(inputs, truth, total)
             losses.append(loss)
@@ -303,6 +304,8 @@ def _validation_batches(scans: Sequence[LabelledScan], settings: ClickTraining) 
 @torch.no_grad()
 def _validate(run: _Run, batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[float, ...]:
     """Mean Dice in the view after each of three rounds of clicks, by the averaged weights."""
+    if not batches:
+        return ()
     rng = np.random.default_rng(_VALIDATION_SEED)
     sums = np.zeros(3)
     for inputs, truth, _ in batches:
@@ -315,7 +318,7 @@ def _validate(run: _Run, batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tu
             both = 2 * (mask * wanted).sum((1, 2, 3, 4)) + 1e-3
             sums[k] += float((both / (mask.sum((1, 2, 3, 4)) + wanted.sum((1, 2, 3, 4)) + 1e-3)).mean())
             inputs = next_round(inputs, truth, logits, rng)
-    return tuple(float(x) for x in (sums / max(len(batches), 1)).round(4))
+    return tuple(float(x) for x in (sums / len(batches)).round(4))
 
 
 def _record(out: Path, report: ClickReport) -> None:

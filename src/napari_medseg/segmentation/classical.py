@@ -8,7 +8,7 @@ from types import MappingProxyType
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, gaussian_filter
 from skimage.graph import MCP_Geometric
 
 from napari_medseg.errors import Cancelled, ModelError
@@ -24,10 +24,10 @@ _FLOOR = 0.03
 
 
 class GeodesicSegmenter:
-    """A voxel belongs to the lesion when the way to a positive prompt is shorter than to a negative one.
+    """A voxel belongs to the lesion when the way to a positive prompt is shorter than to the background.
 
-    A step costs more the further its intensity lies from those under the positive prompts; the border of a cube round
-    them counts as background (Criminisi et al. 2008, GeoS, with the cost made from intensities).
+    Towards the lesion a step costs more the less its intensity is like those under the positive prompts, towards the
+    background the more it is like them; the border of a cube round them is background (after GeoS, Criminisi 2008).
     """
 
     name = "geodesic"
@@ -92,15 +92,22 @@ def _belonging(
     middle, deviation = intensity_window(array, prompts.positive, tuple(spacing))
     low, high = np.percentile(image[inside], (5, 95))
     scale = max(deviation, 0.03 * float(high - low), 1e-6)
-    cost = _FLOOR + np.tanh(np.abs(image - middle) / (4.0 * scale)).astype(float) ** 2
-    cost[~inside] = -1.0  # MCP never enters negative costs
+    unlike = np.tanh(np.abs(gaussian_filter(image, 0.7) - middle) / (4.0 * scale)).astype(float) ** 2
     seeds = [np.clip(np.rint(view.point_of(p, tuple(spacing))), 0, view.size - 1).astype(int) for p in prompts.points]
     near = [tuple(s) for s, positive in zip(seeds, prompts.signs, strict=True) if positive and inside[tuple(s)]]
     far = [tuple(s) for s, positive in zip(seeds, prompts.signs, strict=True) if not positive and inside[tuple(s)]]
     edge = inside & ~binary_erosion(inside)  # the cube's border, and the scan's where it ends within
     far.extend(map(tuple, np.argwhere(edge)))
-    to_lesion, _ = MCP_Geometric(cost).find_costs(near)
-    to_rest, _ = MCP_Geometric(cost).find_costs(far)
+    to_lesion = _distance(_FLOOR + unlike, near, inside)
+    to_rest = _distance(_FLOOR + 1.0 - unlike, far, inside)
     with np.errstate(invalid="ignore"):  # outside the scan both ways are infinitely long
-        share = to_rest / np.maximum(to_lesion + to_rest, 1e-9)
+        share = to_rest / np.maximum(to_lesion + to_rest, 1e-9) * (1.0 - 0.6 * unlike)
     return np.where(np.isfinite(share), share, 0.0).astype(np.float32)
+
+
+def _distance(
+    cost: NDArray[np.float64], seeds: list[tuple[int, ...]], inside: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Cheapest way to the nearest seed, through the scan only; infinite where there is none."""
+    passable = np.where(inside, cost, -1.0)  # MCP never enters negative costs
+    return np.asarray(MCP_Geometric(passable).find_costs(seeds)[0])

@@ -1,0 +1,154 @@
+"""The segmenter's promises that hold whatever its weights: grids, prompts obeyed, refusals, cancel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_medseg.errors import Cancelled, ModelError
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.models.card import Card
+from napari_medseg.models.checkpoint import Checkpoint
+from napari_medseg.networks.click_unet import ClickUNet, fold, unfold
+from napari_medseg.segmentation.classical import GeodesicSegmenter
+from napari_medseg.segmentation.click import choose
+from napari_medseg.segmentation.prompts import Box, Click, Scribble
+from napari_medseg.segmentation.segmenter import Segmenter
+from napari_medseg.segmentation.views import View
+
+AFFINE = np.array([[0, 0, -0.9, 40.0], [0, -0.9, 0, 31.0], [2.5, 0, 0, -80.0], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def lesion() -> np.ndarray:
+    z, y, x = np.indices((20, 60, 72)).astype(float)
+    return ((z - 9) * 2.5) ** 2 + ((y - 33) * 0.9) ** 2 + ((x - 30) * 0.9) ** 2 < 11.0**2
+
+
+@pytest.fixture(scope="module")
+def volume(lesion: np.ndarray) -> Volume:
+    noise = np.random.default_rng(3).normal(0, 8, lesion.shape)
+    return Volume((40 + 60 * lesion + noise).astype(np.int16), AFFINE, name="phantom")
+
+
+@pytest.fixture(scope="module")
+def untrained() -> Segmenter:
+    torch.manual_seed(0)
+    network = ClickUNet(widths=(8, 8, 8, 8))
+    return Segmenter(Checkpoint(network.eval(), Card(name="tiny", version=1, architecture="click_unet")), "cpu")
+
+
+def at(index: tuple[float, float, float]) -> tuple[float, float, float]:
+    x, y, z = (AFFINE @ np.append(index, 1.0))[:3]
+    return float(x), float(y), float(z)
+
+
+def test_folding_is_undone_by_unfolding() -> None:
+    x = torch.randn(2, 3, 4, 6, 8)
+    assert fold(x).shape == (2, 24, 2, 3, 4)
+    torch.testing.assert_close(unfold(fold(x)), x)
+
+
+def test_the_answer_lies_on_the_scans_grid(untrained: Segmenter, volume: Volume) -> None:
+    mask = untrained.segment(volume, [Click(at((9, 33, 30)))])
+    assert mask.data.shape == volume.data.shape
+    assert mask.data.dtype == np.uint8
+    np.testing.assert_array_equal(mask.affine, volume.affine)
+    assert set(np.unique(mask.data)) <= {0, 1}
+
+
+def test_clicks_are_obeyed_by_any_network(untrained: Segmenter, volume: Volume) -> None:
+    inside, outside = (9, 33, 30), (3, 10, 60)
+    clicks = [Click(at(inside)), Click(at(outside), positive=False)]
+    mask = untrained.segment(volume, clicks[:1])
+    assert mask.data[inside] == 1
+    mask = untrained.segment(volume, clicks, previous=mask)
+    assert mask.data[inside] == 1
+    assert mask.data[outside] == 0
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [Box(at((5, 20, 18)), at((13, 46, 42)))],
+        [Scribble((at((9, 30, 25)), at((9, 36, 35))))],
+        [Click(at((0, 0, 0)))],
+        [Click(at((19, 59, 71)))],
+    ],
+    ids=["box", "scribble", "first corner", "last corner"],
+)
+def test_every_kind_of_prompt_gives_a_mask(untrained: Segmenter, volume: Volume, prompts: list) -> None:
+    assert untrained.segment(volume, prompts).data.shape == volume.data.shape
+
+
+def test_a_two_dimensional_image_is_one_slice(untrained: Segmenter) -> None:
+    image = Volume(np.random.default_rng(0).integers(0, 255, (1, 80, 96)).astype(np.uint8), np.diag([1.0, 1, 1, 1]))
+    mask = untrained.segment(image, [Click((0.0, 40.0, 40.0))])
+    assert mask.data.shape == (1, 80, 96)
+    assert mask.data[0, 40, 40] == 1
+
+
+def test_the_scan_is_left_as_it_was(untrained: Segmenter, volume: Volume) -> None:
+    before = volume.data.copy()
+    previous = LabelMap(np.zeros(volume.data.shape, np.uint8), volume.affine)
+    previous.data[8:11, 30:36, 28:33] = 1
+    kept = previous.data.copy()
+    untrained.segment(volume, [Click(at((9, 33, 30)))], previous=previous)
+    np.testing.assert_array_equal(volume.data, before)
+    np.testing.assert_array_equal(previous.data, kept)
+
+
+def test_a_click_model_says_that_it_needs_a_click(untrained: Segmenter, volume: Volume) -> None:
+    with pytest.raises(ModelError, match="needs a click"):
+        untrained.segment(volume)
+
+
+def test_a_click_outside_the_scan_is_refused(untrained: Segmenter, volume: Volume) -> None:
+    with pytest.raises(ModelError, match=r"\(500\.0, 0\.0, 0\.0\) mm lies outside the scan"):
+        untrained.segment(volume, [Click((500.0, 0.0, 0.0))])
+
+
+def test_background_alone_is_refused(untrained: Segmenter, volume: Volume) -> None:
+    with pytest.raises(ModelError, match="only background was marked"):
+        untrained.segment(volume, [Click(at((9, 33, 30)), positive=False)])
+
+
+def test_a_previous_mask_on_another_grid_is_refused(untrained: Segmenter, volume: Volume) -> None:
+    other = LabelMap(np.ones((20, 60, 70), np.uint8), volume.affine)
+    with pytest.raises(ModelError, match="another grid"):
+        untrained.segment(volume, [Click(at((9, 33, 30)))], previous=other)
+
+
+def test_an_answer_that_is_not_a_number_is_refused(volume: Volume) -> None:
+    network = ClickUNet(widths=(8, 8, 8, 8))
+    with torch.no_grad():
+        network.click_head.weight.fill_(float("nan"))
+    broken = Segmenter(Checkpoint(network.eval(), Card(name="broken", version=1, architecture="click_unet")), "cpu")
+    with pytest.raises(ModelError, match="not a number"):
+        broken.segment(volume, [Click(at((9, 33, 30)))])
+
+
+def test_cancel_stops_before_the_network_runs(untrained: Segmenter, volume: Volume) -> None:
+    with pytest.raises(Cancelled):
+        untrained.segment(volume, [Click(at((9, 33, 30)))], should_stop=lambda: True)
+
+
+def test_the_view_with_the_best_estimate_and_agreement_is_chosen() -> None:
+    views = [View(np.zeros(3), e, 16) for e in (20.0, 40.0, 80.0)]
+    probabilities = [np.zeros((16, 16, 16), np.float32) for _ in views]
+    probabilities[0][:] = 1.0
+    probabilities[1][4:12, 4:12, 4:12] = 1.0
+    probabilities[2][6:10, 6:10, 6:10] = 1.0
+    assert choose(views, probabilities, np.array([0.3, 0.8, 0.7], np.float32)) == 1
+
+
+def test_the_geodesic_method_finds_a_bright_lesion_and_takes_corrections(volume: Volume, lesion: np.ndarray) -> None:
+    model = GeodesicSegmenter()
+    mask = model.segment(volume, [Click(at((9, 33, 30)))])
+    overlap = 2 * (mask.data.astype(bool) & lesion).sum() / (mask.data.sum() + lesion.sum())
+    assert overlap > 0.85
+    again = model.segment(volume, [Click(at((9, 33, 30))), Click(at((9, 33, 36)), positive=False)], previous=mask)
+    assert again.data[9, 33, 36] == 0
+    with pytest.raises(ModelError, match="needs a click"):
+        model.segment(volume)

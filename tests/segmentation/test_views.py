@@ -1,0 +1,107 @@
+"""Views: where they look, what they draw, and the way back onto the scan's grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_medseg.segmentation.prompts import Box, Click, Scribble
+from napari_medseg.segmentation.views import (
+    BOX,
+    IMAGE,
+    NEGATIVE,
+    POSITIVE,
+    PREVIOUS,
+    VALID,
+    WINDOW,
+    View,
+    paste,
+    prompts_in_array,
+    render,
+    sample,
+)
+
+SPACING = (3.0, 1.0, 0.8)
+SHAPE = (14, 40, 52)
+AFFINE = np.array([[0, 0, -0.8, 30.0], [0, -1.0, 0, 12.0], [3.0, 0, 0, -50.0], [0, 0, 0, 1.0]])
+
+
+def ball(centre: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    grid = np.indices(SHAPE).astype(float)
+    squared = sum(((g - c) * s) ** 2 for g, c, s in zip(grid, centre, SPACING, strict=True))
+    return squared <= radius_mm**2
+
+
+def test_a_sampled_ramp_keeps_its_world_positions() -> None:
+    z, y, x = np.indices(SHAPE).astype(float)
+    ramp = 3.0 * z + 1.0 * y + 0.8 * x
+    view = View(np.array([7.0, 20.0, 26.0]), 20.0, 16)
+    expected = sum(
+        (c * s).reshape(shape)
+        for c, s, shape in zip(view.coordinates(SPACING), SPACING, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
+    )
+    np.testing.assert_allclose(sample(ramp, view, SPACING), expected, atol=0.1)
+
+
+def test_zooming_out_averages_instead_of_skipping() -> None:
+    noise = np.random.default_rng(0).standard_normal((64, 64, 64)).astype(np.float32)
+    far = sample(noise, View(np.full(3, 31.5), 64.0, 16), (1.0, 1.0, 1.0))
+    assert far.std() < 0.35
+    assert abs(float(far.mean()) - float(noise.mean())) < 0.02
+
+
+def test_a_mask_survives_the_way_into_a_view_and_back() -> None:
+    mask = ball((7, 20, 26), 9.0)
+    view = View(np.array([7.0, 20.0, 26.0]), 26.0, 64)
+    back, region = paste(sample(mask, view, SPACING), view, SHAPE, SPACING)
+    again = np.zeros(SHAPE, bool)
+    again[region] = back > 0.5
+    overlap = 2 * (again & mask).sum() / (again.sum() + mask.sum())
+    assert overlap > 0.98
+
+
+def test_prompts_are_drawn_where_they_are() -> None:
+    volume = np.random.default_rng(1).normal(100, 5, SHAPE).astype(np.float32)
+    positive, negative = (7, 20, 26), (9, 30, 40)
+    position = [tuple((AFFINE @ np.append(i, 1.0))[:3]) for i in (positive, negative)]
+    prompts = prompts_in_array([Click(position[0]), Click(position[1], positive=False)], AFFINE)
+    np.testing.assert_allclose(prompts.points[prompts.signs], [positive], atol=1e-9)
+    view = View(np.array(positive, float), 40.0, 48)
+    out = render(volume, view, SPACING, prompts, ball(positive, 5.0))
+    for channel, index in ((POSITIVE, positive), (NEGATIVE, negative)):
+        hottest = np.unravel_index(out[channel].argmax(), out[channel].shape)
+        np.testing.assert_allclose(hottest, view.point_of(np.array(index, float), SPACING), atol=0.51)
+    assert out[PREVIOUS].max() > 0.9
+    assert abs(out[WINDOW][24, 24, 24]) < 0.9
+
+
+def test_nothing_is_seen_outside_the_scan() -> None:
+    out = render(np.full(SHAPE, 7.0, np.float32), View(np.zeros(3), 200.0, 32), SPACING)
+    outside = out[VALID] == 0
+    assert outside.mean() > 0.8
+    assert not out[IMAGE][outside].any()
+    assert out[VALID].sum() == pytest.approx((42 / 200 * 32) * (40 / 200 * 32) * (41.6 / 200 * 32), rel=0.35)
+
+
+def test_a_box_on_one_slice_has_no_end_across_it() -> None:
+    corner, opposite = ((AFFINE @ np.array([7, y, x, 1.0]))[:3] for y, x in ((10, 15), (30, 40)))
+    prompts = prompts_in_array([Box(tuple(corner), tuple(opposite))], AFFINE)
+    out = render(np.zeros(SHAPE, np.float32), View(np.array([7.0, 20.0, 26.0]), 60.0, 48), SPACING, prompts)
+    assert (out[BOX].max((1, 2)) == 1).all()
+    along_y = np.flatnonzero(out[BOX][24].any(1))
+    assert (along_y[-1] - along_y[0] + 1) * 60 / 48 == pytest.approx(20.0, abs=1.5)
+
+
+def test_a_scribble_becomes_points_a_voxel_apart() -> None:
+    ends = [tuple((AFFINE @ np.append(i, 1.0))[:3]) for i in ((7, 20, 10), (7, 20, 30))]
+    prompts = prompts_in_array([Scribble(tuple(ends), positive=False)], AFFINE)
+    assert len(prompts.points) == 21
+    assert not prompts.signs.any()
+    np.testing.assert_allclose(np.diff(prompts.points[:, 2]), 1.0)
+
+
+def test_older_prompts_fade() -> None:
+    position = tuple((AFFINE @ np.array([7, 20, 26, 1.0]))[:3])
+    prompts = prompts_in_array([Click(position), Click((0.0, 0.0, -30.0), positive=False)], AFFINE)
+    assert prompts.ages.tolist() == [0, 1] or prompts.ages.tolist() == [1, 0]
+    assert prompts.ages[prompts.signs].tolist() == [1]
