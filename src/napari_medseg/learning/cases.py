@@ -15,7 +15,7 @@ from torch import Tensor
 
 from napari_medseg.errors import LearningError
 from napari_medseg.imaging.volume import Volume
-from napari_medseg.learning.corrections import Correction
+from napari_medseg.learning.correction import Correction
 from napari_medseg.segmentation.automatic import network_image, network_shape, resized
 
 Shape = tuple[int, int, int]

@@ -1,93 +1,311 @@
-"""Corrections: what a user accepted, and the folder that keeps it."""
+"""The folder that keeps corrections: one folder each that a person understands, whole or not there.
+
+``<root>/correction-0001/`` holds ``scan.json`` (where the scan is, and its SHA-256), ``corrected.nii.gz``,
+``proposed.nii.gz``, ``painted.nii.gz`` and ``card.json``. A scan without a file of its own is kept as ``scan.nii.gz``.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_medseg.errors import LearningError
+from napari_medseg.errors import ImagingError, LearningError, MedSegError
+from napari_medseg.imaging.durable import write_durably
+from napari_medseg.imaging.files import read_label_map, read_volume, read_volumes, write_label_map
+from napari_medseg.imaging.orientation import grid_of, to_disk
 from napari_medseg.imaging.volume import LabelMap, Volume
-from napari_medseg.segmentation.prompts import Prompt
+from napari_medseg.learning.correction import Correction, content_hash
+from napari_medseg.models.card import now_iso
+from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
+
+__all__ = ["Correction", "CorrectionStore", "StoredCorrection", "content_hash"]
+
+_PREFIX = "correction-"
+_KINDS: dict[str, type[Prompt]] = {"click": Click, "box": Box, "scribble": Scribble}
+Model = TypeVar("Model", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Correction:
-    """One scan whose mask a user corrected and accepted.
+class ScanReference(BaseModel):
+    """``scan.json``: which scan, and where it lay."""
 
-    Parameters
-    ----------
-    volume : Volume
-        The scan.
-    proposed : LabelMap, optional
-        What the model had answered.
-    corrected : LabelMap
-        What the user accepted, on the scan's grid.
-    reviewed : tuple of int, optional
-        Slices along `axis` that the user has checked; None for all of them. Other slices teach nothing.
-    axis : int
-        Axis of the memory array along which slices were reviewed.
-    corrected_voxels : ndarray of bool, shape (Z, Y, X), optional
-        Voxels that the user painted or erased; where `proposed` and `corrected` differ if not given.
-    prompts : tuple of Prompt
-        What the user told the model.
-    model : str
-        The model that proposed, with its version.
-    seconds : float
-        How long the user worked on it.
-    edited_voxels : int
-        How many voxels the user changed.
+    model_config = ConfigDict(frozen=True)
 
-    Raises
-    ------
-    LearningError
-        If scan and masks have different shapes.
-    """
+    path: str | None = Field(None, description="File or folder; none where the scan is kept beside as scan.nii.gz.")
+    sha256: str
+    shape: tuple[int, int, int]
+    affine: list[list[float]]
+    modality: str = ""
 
-    volume: Volume
-    proposed: LabelMap | None
-    corrected: LabelMap
-    reviewed: tuple[int, ...] | None = None
-    axis: int = 0
-    corrected_voxels: NDArray[np.bool_] | None = None
-    prompts: tuple[Prompt, ...] = ()
+
+class CorrectionCard(BaseModel):
+    """``card.json``: what was accepted, and what it cost."""
+
+    model_config = ConfigDict(frozen=True)
+
+    created: str = Field(default_factory=now_iso)
+    names: dict[int, str] = Field(default_factory=dict)
+    reviewed: list[int] | None = Field(None, description="Slices that were checked; none: all of them.")
+    axis: int = Field(0, description="Axis of the array along which slices were checked.")
+    prompts: list[dict[str, Any]] = Field(default_factory=list)
     model: str = ""
     seconds: float = 0.0
     edited_voxels: int = 0
     pinned: bool = False
 
-    def __post_init__(self) -> None:
-        shape = self.volume.data.shape
-        for name, mask in (("corrected", self.corrected), ("proposed", self.proposed)):
-            if mask is not None and mask.data.shape != shape:
-                raise LearningError(
-                    f"the {name} mask has shape {mask.data.shape} but its scan '{self.volume.name}' has {shape}: "
-                    "resample the mask onto the scan"
-                )
 
-    def seen(self) -> NDArray[np.bool_]:
-        """Voxels on slices that somebody reviewed."""
-        seen = np.ones(self.volume.data.shape, bool)
-        if self.reviewed is not None:
-            chosen = np.zeros(seen.shape[self.axis], bool)
-            chosen[[k for k in self.reviewed if 0 <= k < len(chosen)]] = True
-            seen &= np.expand_dims(chosen, [a for a in range(3) if a != self.axis])
-        return seen
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredCorrection:
+    """One correction on disk.
 
-    def edited(self) -> NDArray[np.bool_] | None:
-        """Voxels that a person changed; None where nobody knows."""
-        if self.corrected_voxels is not None:
-            return self.corrected_voxels
-        if self.proposed is not None and self.proposed.data.any():
-            return np.asarray(self.proposed.data != self.corrected.data)
-        return None
+    Parameters
+    ----------
+    folder : Path
+        Its folder.
+    scan : ScanReference
+        Which scan.
+    card : CorrectionCard
+        What was accepted.
+    """
+
+    folder: Path
+    scan: ScanReference
+    card: CorrectionCard
+
+    @property
+    def id(self) -> str:
+        """Name of its folder."""
+        return self.folder.name
+
+    def load(self) -> Correction:
+        """Read scan and masks.
+
+        Raises
+        ------
+        LearningError
+            If the scan is gone or was changed since.
+        """
+        volume = self._volume()
+        card = self.card
+        painted = self._mask("painted.nii.gz")
+        axis, reviewed = _on_axes_of(volume, self.scan, card)
+        corrected = self._mask("corrected.nii.gz")
+        if corrected is None:
+            raise LearningError(f"{self.folder} has no corrected.nii.gz: remove that folder")
+        return Correction(
+            volume=volume,
+            proposed=self._mask("proposed.nii.gz"),
+            corrected=LabelMap(corrected.data, volume.affine, card.names, grid=volume.grid),
+            reviewed=reviewed,
+            axis=axis,
+            corrected_voxels=None if painted is None else painted.data > 0,
+            prompts=tuple(_prompt(p) for p in card.prompts),
+            model=card.model,
+            seconds=card.seconds,
+            edited_voxels=card.edited_voxels,
+            pinned=card.pinned,
+        )
+
+    def _volume(self) -> Volume:
+        """The scan, recognised by its content."""
+        path = Path(self.scan.path) if self.scan.path else self.folder / "scan.nii.gz"
+        if not path.exists():
+            raise LearningError(f"the scan of {self.id} is no longer at {path}: put it back or remove the correction")
+        first = read_volume(path)
+        if content_hash(first) == self.scan.sha256:
+            return first
+        for volume in read_volumes(path):
+            if content_hash(volume) == self.scan.sha256:
+                return volume
+        raise LearningError(f"{path} is not the scan that {self.id} was made on: remove the correction or restore it")
+
+    def _mask(self, name: str) -> LabelMap | None:
+        return read_label_map(self.folder / name) if (self.folder / name).is_file() else None
 
 
-def content_hash(volume: Volume) -> str:
-    """SHA-256 of a scan's voxels and of where they lie, whatever its file is called."""
-    data = np.ascontiguousarray(volume.data)
-    digest = hashlib.sha256(f"{data.dtype.str} {data.shape} {np.round(volume.affine, 4).tolist()}".encode())
-    digest.update(data.view(np.uint8).data)
-    return digest.hexdigest()
+class CorrectionStore:
+    """Keeps corrections.
+
+    Parameters
+    ----------
+    root : path
+        The folder; made when the first correction is added.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def add(self, correction: Correction) -> Path:
+        """Store a correction, all of it or nothing, and return its folder.
+
+        A newer correction of the same scan takes the place of an older one in `list`; nothing is deleted.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".adding-", dir=self.root))
+        try:
+            _write(temporary, correction)
+            while True:
+                folder = self.root / f"{_PREFIX}{max(self._numbers(), default=0) + 1:04d}"
+                try:
+                    return temporary.rename(folder)
+                except OSError:
+                    if not folder.exists():
+                        raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def list(self, *, superseded: bool = False) -> tuple[StoredCorrection, ...]:
+        """All corrections, oldest first: the newest of each scan, or every one. Damaged folders are left out."""
+        found = []
+        for number in sorted(self._numbers()):
+            folder = self._folder(number)
+            try:
+                scan, card = _read(folder / "scan.json", ScanReference), _read(folder / "card.json", CorrectionCard)
+            except MedSegError:
+                continue
+            found.append(StoredCorrection(folder, scan, card))
+        newest = {stored.scan.sha256: stored for stored in found}
+        return tuple(found if superseded else [s for s in found if newest[s.scan.sha256] is s])
+
+    def remove(self, name: str) -> None:
+        """Delete a correction for good.
+
+        Raises
+        ------
+        LearningError
+            If there is none of that name.
+        """
+        folder = self.root / name
+        if folder.parent != self.root or not name.startswith(_PREFIX) or not folder.is_dir():
+            raise LearningError(f"there is no correction '{name}' in {self.root}")
+        shutil.rmtree(folder)
+
+    def pin(self, name: str, pinned: bool = True) -> None:
+        """Keep a case out of training: new versions must never get worse on it."""
+        stored = next((s for s in self.list(superseded=True) if s.id == name), None)
+        if stored is None:
+            raise LearningError(f"there is no correction '{name}' in {self.root}")
+        _write_model(stored.folder / "card.json", stored.card.model_copy(update={"pinned": pinned}))
+
+    def snapshot(self, folder: str | Path, names: Sequence[str] | None = None) -> CorrectionStore:
+        """Copy corrections as they are now, for work that later edits must not touch."""
+        copy = CorrectionStore(folder)
+        copy.root.mkdir(parents=True, exist_ok=True)
+        for stored in self.list():
+            if names is None or stored.id in names:
+                shutil.copytree(stored.folder, copy.root / stored.id)
+        return copy
+
+    def _numbers(self) -> set[int]:
+        digits = (p.name.removeprefix(_PREFIX) for p in self.root.glob(f"{_PREFIX}*"))
+        return {int(d) for d in digits if d.isdigit()}
+
+    def _folder(self, number: int) -> Path:
+        return self.root / f"{_PREFIX}{number:04d}"
+
+
+def _write(folder: Path, correction: Correction) -> None:
+    volume, reviewed = correction.volume, correction.reviewed
+    path = volume.path
+    if path is None or not path.exists():
+        path = None
+        _write_scan(folder / "scan.nii.gz", volume)
+        digest = content_hash(read_volume(folder / "scan.nii.gz"))
+    else:
+        digest = content_hash(volume)
+    for name, mask in _masks(correction).items():
+        write_label_map(folder / name, mask)
+    z, y, x = volume.data.shape
+    scan = ScanReference(
+        path=None if path is None else str(path.resolve()),
+        sha256=digest,
+        shape=(z, y, x),
+        affine=volume.affine.tolist(),
+        modality=volume.modality,
+    )
+    _write_model(folder / "scan.json", scan)
+    card = CorrectionCard(
+        names=dict(correction.corrected.names),
+        reviewed=None if reviewed is None else list(reviewed),
+        axis=correction.axis,
+        prompts=[{"kind": type(p).__name__.lower(), **asdict(p)} for p in correction.prompts],
+        model=correction.model,
+        seconds=correction.seconds,
+        edited_voxels=correction.edited_voxels,
+        pinned=correction.pinned,
+    )
+    _write_model(folder / "card.json", card)
+
+
+def _masks(correction: Correction) -> dict[str, LabelMap]:
+    volume, painted = correction.volume, correction.corrected_voxels
+    masks = {"corrected.nii.gz": correction.corrected}
+    if correction.proposed is not None:
+        masks["proposed.nii.gz"] = correction.proposed
+    if painted is not None:
+        masks["painted.nii.gz"] = LabelMap(painted.astype(np.uint8), volume.affine, grid=volume.grid)
+    return masks
+
+
+def _write_scan(path: Path, volume: Volume) -> None:
+    """Save a scan that has no file of its own."""
+    import nibabel
+
+    grid = grid_of(LabelMap(np.zeros(volume.data.shape, np.uint8), volume.affine))
+    data = to_disk(volume.data, grid)
+
+    def write(written: Path) -> None:
+        nibabel.nifti1.Nifti1Image(data, grid.affine).to_filename(written)  # type: ignore[no-untyped-call]
+
+    def verify(written: Path) -> None:
+        if not np.array_equal(np.asarray(nibabel.nifti1.load(written).dataobj), data):  # type: ignore[no-untyped-call]
+            raise ImagingError(f"{path} was not written completely: is the disk full?")
+
+    write_durably(path, write, verify)
+
+
+def _on_axes_of(volume: Volume, scan: ScanReference, card: CorrectionCard) -> tuple[int, tuple[int, ...] | None]:
+    """Reviewed slices on the axes of the array that was read; another order than in memory where it had no file."""
+    if card.reviewed is None:
+        return card.axis, None
+    step: NDArray[np.float64] = np.linalg.solve(volume.affine, np.array(scan.affine))
+    axis = int(np.argmax(np.abs(step[:3, card.axis])))
+    start = step[axis, 3]
+    return axis, tuple(sorted(round(float(step[axis, card.axis] * k + start)) for k in card.reviewed))
+
+
+def _prompt(stored: dict[str, Any]) -> Prompt:
+    fields = {k: _tuples(v) for k, v in stored.items() if k != "kind"}
+    return _KINDS[stored["kind"]](**fields)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def _read(path: Path, kind: type[Model]) -> Model:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError, ValueError) as error:
+        raise LearningError(f"{path} is damaged: remove that folder") from error
+
+
+def _write_model(path: Path, model: BaseModel) -> None:
+    text = model.model_dump_json(indent=1)
+
+    def verify(written: Path) -> None:
+        if written.read_text(encoding="utf-8") != text:
+            raise LearningError(f"{path} was not written completely: is the disk full?")
+
+    write_durably(path, lambda written: _write_text(written, text), verify)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_medseg.errors import Cancelled, JobFailed, LearningError
 from napari_medseg.imaging.volume import LabelMap, Volume
-from napari_medseg.learning.corrections import Correction
+from napari_medseg.learning.correction import Correction
 from napari_medseg.learning.examination import Examination
 from napari_medseg.learning.gate import decide, headline, why_inverted
 from napari_medseg.learning.lesson import Lesson, prepare_lesson

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from napari_medseg.errors import LearningError
 from napari_medseg.learning.cases import Case, Outputs, choose_grid, choose_patch, match_outputs, prepare
-from napari_medseg.learning.corrections import Correction, content_hash
+from napari_medseg.learning.correction import Correction, content_hash
 from napari_medseg.learning.samples import LabelledScan
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
 from napari_medseg.learning.strategies import Plan, plan

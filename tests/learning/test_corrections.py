@@ -1,0 +1,176 @@
+import json
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_medseg.errors import LearningError
+from napari_medseg.imaging.files import read_volume
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.learning.corrections import Correction, CorrectionStore, content_hash
+from napari_medseg.segmentation.prompts import Box, Click, Scribble
+
+PROMPTS = (
+    Click((1.0, 2.0, 3.0)),
+    Click((4.0, 5.0, 6.5), positive=False),
+    Box((0.0, 0.0, 0.0), (9.0, 8.0, 7.0)),
+    Scribble(((1.0, 1.0, 1.0), (2.0, 2.0, 2.0))),
+)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A scan on disk: unequal axes, anisotropic, stored in another order than memory's."""
+    rng = np.random.default_rng(0)
+    affine = np.array([[0, -1.5, 0, 20], [0.8, 0, 0, -9], [0, 0, 3.0, 4], [0, 0, 0, 1]], float)
+    path = tmp_path / "scan of somebody.nii.gz"
+    nib.Nifti1Image(rng.integers(0, 1000, (10, 8, 6)).astype(np.int16), affine).to_filename(path)
+    return read_volume(path)
+
+
+def correction_of(volume, **fields):
+    corrected = np.zeros(volume.data.shape, np.uint8)
+    corrected[1:4, 2:5, 3:7] = 2
+    proposed = np.zeros_like(corrected)
+    proposed[1:3, 2:5, 3:7] = 2
+    names = {2: "tumour"}
+    return Correction(
+        volume=volume,
+        proposed=LabelMap(proposed, volume.affine, names, grid=volume.grid),
+        corrected=LabelMap(corrected, volume.affine, names, grid=volume.grid),
+        **fields,
+    )
+
+
+def test_a_correction_comes_back_as_it_was_stored(scan, tmp_path):
+    painted = np.zeros(scan.data.shape, bool)
+    painted[2, 3, 4] = True
+    correction = correction_of(
+        scan,
+        reviewed=(1, 2, 4),
+        corrected_voxels=painted,
+        prompts=PROMPTS,
+        model="click 3",
+        seconds=41.5,
+        edited_voxels=12,
+    )
+    folder = CorrectionStore(tmp_path / "corrections").add(correction)
+    (stored,) = CorrectionStore(tmp_path / "corrections").list()
+    again = stored.load()
+    assert stored.folder == folder
+    assert {p.name for p in folder.iterdir()} == {
+        "scan.json",
+        "card.json",
+        "corrected.nii.gz",
+        "proposed.nii.gz",
+        "painted.nii.gz",
+    }
+    assert np.array_equal(again.volume.data, scan.data)
+    assert np.array_equal(again.corrected.data, correction.corrected.data)
+    assert np.array_equal(again.proposed.data, correction.proposed.data)
+    assert np.array_equal(again.corrected_voxels, painted)
+    assert dict(again.corrected.names) == {2: "tumour"}
+    for field in ("reviewed", "axis", "prompts", "model", "seconds", "edited_voxels", "pinned"):
+        assert getattr(again, field) == getattr(correction, field), field
+
+
+def test_masks_in_the_folder_lie_on_the_scans_own_grid(scan, tmp_path):
+    folder = CorrectionStore(tmp_path / "c").add(correction_of(scan))
+    mask, image = nib.load(folder / "corrected.nii.gz"), nib.load(scan.path)
+    assert mask.shape == image.shape
+    assert np.allclose(mask.affine, image.affine)
+    assert json.loads((folder / "scan.json").read_text())["path"] == str(scan.path)
+
+
+def test_a_scan_without_a_file_is_kept_and_its_reviewed_slices_stay_the_same_slices(tmp_path):
+    rng = np.random.default_rng(1)
+    affine = np.array([[0, 2.0, 0, 5], [0, 0, 1.0, 1], [-3.0, 0, 0, 60], [0, 0, 0, 1]], float)  # not in memory's order
+    volume = Volume(rng.normal(size=(6, 8, 10)).astype(np.float32), affine)
+    correction = correction_of(volume, reviewed=(1, 2), axis=0)
+    CorrectionStore(tmp_path / "c").add(correction)
+    again = CorrectionStore(tmp_path / "c").list()[0].load()
+
+    def where(c, mask):
+        index = np.c_[np.argwhere(mask), np.ones(int(mask.sum()))]
+        return {tuple(p) for p in np.round(index @ c.volume.affine.T, 3)[:, :3]}
+
+    assert where(again, again.seen()) == where(correction, correction.seen())
+    assert where(again, again.corrected.data == 2) == where(correction, correction.corrected.data == 2)
+    assert again.corrected.data.sum() == 2 * 36
+
+
+def test_the_newest_correction_of_a_scan_replaces_older_ones(scan, tmp_path):
+    store = CorrectionStore(tmp_path / "c")
+    store.add(correction_of(scan, seconds=1.0))
+    store.add(correction_of(scan, seconds=2.0))
+    assert [s.card.seconds for s in store.list()] == [2.0]
+    assert [s.card.seconds for s in store.list(superseded=True)] == [1.0, 2.0]
+
+
+def test_a_changed_or_missing_scan_is_refused(scan, tmp_path):
+    store = CorrectionStore(tmp_path / "c")
+    store.add(correction_of(scan))
+    image = nib.load(scan.path)
+    nib.Nifti1Image(np.asarray(image.dataobj) + 1, image.affine).to_filename(scan.path)
+    with pytest.raises(LearningError, match="is not the scan that correction-0001 was made on"):
+        store.list()[0].load()
+    scan.path.unlink()
+    with pytest.raises(LearningError, match="is no longer at"):
+        store.list()[0].load()
+
+
+def test_a_snapshot_does_not_see_later_edits(scan, tmp_path):
+    store = CorrectionStore(tmp_path / "c")
+    store.add(correction_of(scan))
+    snapshot = store.snapshot(tmp_path / "snapshot")
+    store.pin("correction-0001")
+    (store.root / "correction-0001" / "corrected.nii.gz").unlink()
+    assert not snapshot.list()[0].card.pinned
+    assert snapshot.list()[0].load().corrected.data.sum() == 2 * 36
+    assert store.list()[0].card.pinned
+
+
+def test_a_half_written_or_damaged_folder_is_not_listed(scan, tmp_path):
+    store = CorrectionStore(tmp_path / "c")
+    store.add(correction_of(scan))
+    (store.root / ".adding-abc").mkdir()
+    (store.root / "correction-0007").mkdir()
+    (store.root / "correction-0007" / "card.json").write_text("{")
+    assert [s.id for s in store.list()] == ["correction-0001"]
+    assert store.add(correction_of(scan)).name == "correction-0008"
+
+
+def test_a_failed_add_leaves_nothing(scan, tmp_path, monkeypatch):
+    store = CorrectionStore(tmp_path / "c")
+
+    def full(path, mask):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("napari_medseg.learning.corrections.write_label_map", full)
+    with pytest.raises(OSError, match="No space"):
+        store.add(correction_of(scan))
+    assert list(store.root.iterdir()) == []
+
+
+def test_remove(scan, tmp_path):
+    store = CorrectionStore(tmp_path / "c")
+    name = store.add(correction_of(scan)).name
+    with pytest.raises(LearningError, match=r"no correction '\.\./c'"):
+        store.remove("../c")
+    store.remove(name)
+    assert store.list() == ()
+
+
+def test_masks_of_another_shape_are_refused(scan):
+    wrong = LabelMap(np.zeros((6, 8, 11), np.uint8), scan.affine)
+    with pytest.raises(LearningError, match=r"has shape \(6, 8, 11\)"):
+        Correction(scan, None, wrong)
+
+
+def test_the_hash_follows_voxels_and_place_not_the_name(scan):
+    assert content_hash(scan) == content_hash(replace(scan, name="other", path=None))
+    moved = scan.affine.copy()
+    moved[0, 3] += 1
+    assert content_hash(scan) != content_hash(replace(scan, affine=moved))
+    assert content_hash(scan) != content_hash(replace(scan, data=scan.data + 1))
