@@ -59,7 +59,7 @@ class CorrectPanel(QWidget):
             made.setIcon(icon(BRUSHES[mode][1], look.text, on=look.on_accent, off=look.faint))
         for each, name in ((self._undo, "undo"), (self._redo, "redo")):
             each.setIcon(icon(name, look.text, off=look.faint))
-        self._accept.setIcon(icon("check", look.on_accent, off=look.faint))
+        self._accept.setIcon(icon("check", look.accent, off=look.faint))
         self._strip.set_look(look)
         parts = (f"<span style='color:{self._strip.colour_of(state)}'>■</span> {word}" for state, word in _LEGEND)
         self._legend.setText("&nbsp;&nbsp;".join(parts))
@@ -121,7 +121,7 @@ class CorrectPanel(QWidget):
         self._all = button("Mark all", "Every slice is right")
         self._all.clicked.connect(self.services.correcting.mark_all_reviewed)
         self._accept = button(
-            "Accept", "Keep this correction: the model learns from it\nShortcut: Ctrl+Return", main=True
+            "Accept", "Keep this correction: the model learns from it\nShortcut: Ctrl+Return", role="act"
         )
         self._accept.clicked.connect(self.services.correcting.accept)
         self._lay_out()

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import napari.components
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeySequence
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QKeySequence, QShowEvent
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QScrollArea, QShortcut, QVBoxLayout, QWidget
 
-from napari_medseg.session.runner import ThreadRunner
-from napari_medseg.session.services import Services, build
+from napari_medseg.imaging.volume import Volume
+from napari_medseg.session.services import Services
 from napari_medseg.session.session import Job
+from napari_medseg.widgets.binding import bind
 from napari_medseg.widgets.correct_panel import CorrectPanel
 from napari_medseg.widgets.export_panel import ExportPanel
-from napari_medseg.widgets.gui_thread import GuiThread
-from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.lesion_table import LesionTable
 from napari_medseg.widgets.look import INDENT, Look, stylesheet
 from napari_medseg.widgets.open_panel import OpenPanel, describe, dropped_paths
-from napari_medseg.widgets.prompt_layers import PromptLayers
-from napari_medseg.widgets.prompt_tools import PromptTools, Tool
+from napari_medseg.widgets.prompt_tools import Tool
 from napari_medseg.widgets.segment_panel import SegmentPanel
 from napari_medseg.widgets.step import Step, button
 
@@ -45,23 +45,31 @@ class MedSegDock(QWidget):
         self.viewer: napari.components.ViewerModel = getattr(
             viewer, "__wrapped__", viewer
         )  # napari hands plugins a proxy
-        self._runners: list[ThreadRunner] = []
-        self.services = services or self._threaded()
+        self._opened: tuple[Volume | None, bool] = (None, True)
+        self._shortcuts: list[QShortcut] = []
+        binding = bind(self.viewer, services)
+        self.services, self.bridge, self.tools = binding.services, binding.bridge, binding.tools
         self.session = self.services.session
-        self.bridge = LayerBridge(self.viewer, self.services)
-        self.tools = PromptTools(
-            self.viewer, self.bridge, PromptLayers(self.viewer, self.bridge), self.services.segmenting
-        )
         self._build()
         self._bind()
         self._on_theme()
         self._draw()
+        self._on_busy(None)
+        self.steps["Learn"].show_state(available=False, hint="Accept a correction first.")
 
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Let the workers end."""
-        for runner in self._runners:
-            runner.close()
-        super().closeEvent(event)
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Bind the keys once the window around the dock is known."""
+        super().showEvent(event)
+        if not self._shortcuts:
+            self._bind_keys()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Give the keys back when napari takes the dock out of its window."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parentWidget() is None:
+            for shortcut in self._shortcuts:
+                shortcut.setParent(None)
+            self._shortcuts.clear()
+        return bool(super().event(event))
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Welcome files anywhere on the dock."""
@@ -75,12 +83,6 @@ class MedSegDock(QWidget):
             event.acceptProposedAction()
             self.services.opening.open(paths[0])
 
-    def _threaded(self) -> Services:
-        post = GuiThread(self)
-        answers, files = ThreadRunner(post, name="medseg-model"), ThreadRunner(post, name="medseg-files")
-        self._runners = [answers, files]
-        return build(answers=answers, files=files)
-
     def _build(self) -> None:
         self.setObjectName("medseg")
         self.setAcceptDrops(True)
@@ -91,7 +93,7 @@ class MedSegDock(QWidget):
             "Open": OpenPanel(self.services),
             "Segment": SegmentPanel(self.services, self.tools, table),
             "Correct": CorrectPanel(self.services, self.bridge, self.tools),
-            "Learn": QWidget(),
+            "Learn": self._learn_panel(),
             "Export": ExportPanel(self.services),
         }
         self.steps = {name: Step(number, name, panel) for number, (name, panel) in enumerate(self.panels.items(), 1)}
@@ -113,6 +115,9 @@ class MedSegDock(QWidget):
         layout.setSpacing(0)
         layout.addWidget(scroll, 1)
         layout.addWidget(self._footer())
+
+    def _learn_panel(self) -> QWidget:
+        return QWidget()
 
     def _footer(self) -> QFrame:
         footer = QFrame()
@@ -148,14 +153,24 @@ class MedSegDock(QWidget):
         self.services.editor.stepped.connect(self._draw)
         self.services.failures.unexpected.connect(_show_traceback)
         self.viewer.events.theme.connect(self._on_theme)
-        self._shortcuts()
 
-    def _shortcuts(self) -> None:
+    def _bind_keys(self) -> None:
+        """Bind the keys to the napari window, so that they work wherever the focus is, and with a floating dock."""
+        window: QWidget = self
+        while window.parentWidget() is not None:
+            window = window.parentWidget()
+        for key, act in self._keys().items():
+            shortcut = QShortcut(QKeySequence(key), window)
+            shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
+            shortcut.activated.connect(act)
+            self._shortcuts.append(shortcut)
+
+    def _keys(self) -> dict[str, Callable[[], None]]:
         services = self.services
-        keys: dict[str, Any] = {
-            "Q": lambda: self._toggle(Tool.CLICK),
-            "W": lambda: self._toggle(Tool.BOX),
-            "D": lambda: self._toggle(Tool.SCRIBBLE),
+        return {
+            "Q": partial(self._toggle, Tool.CLICK),
+            "W": partial(self._toggle, Tool.BOX),
+            "D": partial(self._toggle, Tool.SCRIBBLE),
             "S": services.segmenting.segment,
             "A": services.segmenting.new_lesion,
             "R": self.panels["Correct"].mark_slice,
@@ -164,27 +179,28 @@ class MedSegDock(QWidget):
             "Ctrl+Return": services.correcting.accept,
             "Ctrl+E": self.panels["Export"].export,
         }
-        for key, act in keys.items():
-            shortcut = QShortcut(QKeySequence(key), self)
-            shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
-            shortcut.activated.connect(act)
 
     def _toggle(self, tool: Tool) -> None:
         self.tools.choose(Tool.NONE if self.tools.tool is tool else tool)
 
     def _draw(self, *_values: object) -> None:
-        volume, lesions = self.session.volume, self.session.lesions
-        is_open = volume is not None
-        choosing = bool(self.session.volumes) and self.session.volume not in self.session.volumes
-        hint = f"{volume.name} · {describe(volume)}" if volume is not None else ""
-        self.steps["Open"].show_state(available=True, hint="", is_open=None)
-        self.steps["Segment"].show_state(available=is_open, hint="" if is_open else "Open a scan first.")
-        self.steps["Correct"].show_state(
-            available=is_open and bool(lesions), hint="" if is_open and lesions else "Segment or paint a lesion first."
-        )
-        del choosing, hint
-        for name in ("Learn", "Export"):
-            self.steps[name].show_state(available=False, hint="Accept a correction first." if name == "Learn" else "")
+        volume, work = self.session.volume, self.session.work
+        has_lesions = bool(self.session.lesions)
+        has_voxels = work is not None and bool(work.labels.n_voxels[1:].any())
+        self._draw_open(volume)
+        segment, correct, export = (self.steps[name] for name in ("Segment", "Correct", "Export"))
+        segment.show_state(available=volume is not None, hint="" if volume is not None else "Open a scan first.")
+        correct.show_state(available=has_lesions, hint="" if has_lesions else "Segment or paint a lesion first.")
+        export.show_state(available=has_voxels, hint="" if has_voxels else "There is nothing to export yet.")
+
+    def _draw_open(self, volume: Volume | None) -> None:
+        is_choosing = bool(self.session.volumes) and volume not in self.session.volumes
+        is_open = None
+        if (volume, is_choosing) != self._opened:
+            self._opened, is_open = (volume, is_choosing), volume is None or is_choosing
+        hint = f"{volume.name}\n{describe(volume)}" if volume is not None else ""
+        warning = "\n".join(volume.warnings) if volume is not None else ""
+        self.steps["Open"].show_state(available=True, hint=hint, warning=warning, is_open=is_open)
 
     def _on_message(self, text: str) -> None:
         self._message.setText(text)

@@ -34,7 +34,7 @@ class ExportPanel(QWidget):
 
     def set_look(self, look: Look) -> None:
         """Redraw the icons in the theme's colours."""
-        self._export.setIcon(icon("save", look.on_accent, off=look.faint))
+        self._export.setIcon(icon("save", look.accent, off=look.faint))
         self._browse.setIcon(icon("folder", look.text, off=look.faint))
 
     def export(self) -> None:
@@ -50,7 +50,9 @@ class ExportPanel(QWidget):
         self._browse.clicked.connect(self._on_browse)
         self._summary = QCheckBox("Summary beside it (.json)")
         self._summary.setToolTip("Labels, volumes in ml, and the model's name, version and SHA-256")
-        self._export = button("Export", "Save the lesions, read the file back and compare\nShortcut: Ctrl+E", main=True)
+        self._export = button(
+            "Export", "Save the lesions, read the file back and compare\nShortcut: Ctrl+E", role="act"
+        )
         self._export.clicked.connect(self.export)
         self._asks, self._done = dim(role="warning"), dim(role="good")
         self._anyway = button("Export anyway", "Save on the grid of the scan as it was opened")

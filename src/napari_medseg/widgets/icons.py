@@ -80,6 +80,7 @@ def icon(name: str, colour: str, *, on: str | None = None, off: str | None = Non
     """Return an icon in one colour, in another where its button is checked, and a fainter one where it is disabled."""
     made = QIcon()
     made.addPixmap(pixmap(name, colour), QIcon.Mode.Normal, QIcon.State.Off)
+    made.addPixmap(pixmap(name, colour), QIcon.Mode.Selected, QIcon.State.Off)
     made.addPixmap(pixmap(name, on or colour), QIcon.Mode.Normal, QIcon.State.On)
     for state in (QIcon.State.Off, QIcon.State.On):
         made.addPixmap(pixmap(name, off or colour), QIcon.Mode.Disabled, state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ def contributed() -> tuple[tuple[str, Callable[[Any], Any]], ...]:
     if _PLUGIN not in manager:
         manager.discover()
     bindings = manager.get_manifest(_PLUGIN).contributions.keybindings or ()
-    return tuple((each.key.replace("+", "-"), partial(_run, each.command)) for each in bindings)
+    return tuple((each.key.replace("+", "-"), _runner(each.command)) for each in bindings)
 
 
 def bind(viewer: ViewerModel) -> None:
@@ -36,8 +35,16 @@ def unbind(viewer: ViewerModel) -> None:
     """Take the manifest's keys back from a viewer."""
     for key, _ in contributed():
         function = viewer.keymap.get(coerce_keybinding(key))
-        if isinstance(function, partial) and function.func is _run:
+        if getattr(function, "__module__", "") == __name__:
             viewer.bind_key(key, None)
+
+
+def _runner(command: str) -> Callable[[Any], Any]:
+    def run(viewer: ViewerModel) -> None:
+        _run(command, viewer)
+
+    run.__name__ = command  # napari asks every bound function for its name at each key press
+    return run
 
 
 def _run(command: str, viewer: ViewerModel) -> None:

@@ -101,7 +101,7 @@ class LesionTable(QWidget):
         eye = icon("eye", ink) if lesion.visible else icon("eye-off", faint)
         key = icon("lock", ink) if lesion.locked else icon("unlock", faint)
         self._cell(index, VISIBLE, tip="Hide" if lesion.visible else "Show", picture=eye)
-        self._cell(index, COLOUR, tip="Change the colour", picture=QIcon(_swatch(lesion.colour)))
+        self._cell(index, COLOUR, tip="Change the colour", picture=_swatch(lesion.colour))
         self._cell(index, NAME, text=lesion.name, tip="Double click to rename", editable=True)
         ml = self.services.table.volume_ml(lesion.label)
         volume = self._cell(index, VOLUME, text=f"{ml:.2f} ml" if ml else "empty", tip="Volume")
@@ -176,7 +176,9 @@ class LesionTable(QWidget):
             self.services.table.recolour(lesion.label, colour.name())
 
 
-def _swatch(colour: str) -> QPixmap:
-    made = QPixmap(14, 14)
-    made.fill(QColor(colour))
+def _swatch(colour: str) -> QIcon:
+    square = QPixmap(14, 14)
+    square.fill(QColor(colour))
+    made = QIcon(square)
+    made.addPixmap(square, QIcon.Mode.Selected)  # Qt would tint the colour of the selected row
     return made

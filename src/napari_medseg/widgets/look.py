@@ -74,6 +74,11 @@ def stylesheet(look: Look) -> str:
 #medseg QPushButton[role="main"] {{ background: {look.accent}; color: {look.on_accent}; font-weight: 600; }}
 #medseg QPushButton[role="main"]:hover {{ background: {_mix(look.accent, "#ffffff", 0.14)}; }}
 #medseg QPushButton[role="main"]:disabled {{ background: {look.panel}; color: {look.faint}; }}
+#medseg QPushButton[role="act"] {{
+    background: transparent; color: {look.accent}; border: 1px solid {look.accent}; font-weight: 600;
+}}
+#medseg QPushButton[role="act"]:hover {{ background: {look.control}; }}
+#medseg QPushButton[role="act"]:disabled {{ color: {look.faint}; border: 1px solid {look.line}; }}
 #medseg QToolButton[role="plain"] {{ background: transparent; padding: 2px; min-height: 0; }}
 #medseg QToolButton[role="plain"]:hover {{ background: {look.control}; }}
 #medseg QLineEdit, #medseg QComboBox {{
@@ -89,6 +94,10 @@ def stylesheet(look: Look) -> str:
 #medseg QTableWidget::item:selected {{ background: {look.control}; color: {look.text}; }}
 #medseg QProgressBar {{ background: {look.line}; border: none; border-radius: 1px; max-height: 3px; min-height: 3px; }}
 #medseg QProgressBar::chunk {{ background: {look.accent}; border-radius: 1px; }}
+#medseg QScrollBar:vertical {{ background: transparent; width: 8px; margin: 0; border: none; }}
+#medseg QScrollBar::handle:vertical {{ background: {look.hover}; border-radius: 3px; min-height: 30px; margin: 1px; }}
+#medseg QScrollBar::add-line:vertical, #medseg QScrollBar::sub-line:vertical {{ height: 0; width: 0; border: none; }}
+#medseg QScrollBar::add-page:vertical, #medseg QScrollBar::sub-page:vertical {{ background: transparent; }}
 #medseg #footer {{ border: none; border-top: 1px solid {look.line}; }}
 #medseg #drop {{ border: 1px dashed {look.faint}; border-radius: 6px; background: {look.panel}; }}
 #medseg #drop[over="true"] {{ border: 1px dashed {look.accent}; background: {look.control}; }}

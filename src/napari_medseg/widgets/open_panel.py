@@ -14,7 +14,7 @@ from napari_medseg.imaging.volume import Volume
 from napari_medseg.session.services import Services
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import Look
-from napari_medseg.widgets.step import button, column, dim, row
+from napari_medseg.widgets.step import button, column, repolish, row
 
 _THUMBNAIL = 48
 
@@ -31,6 +31,7 @@ class OpenPanel(QWidget):
     def __init__(self, services: Services) -> None:
         super().__init__()
         self.services, self.session = services, services.session
+        self._look: Look | None = None
         self._build()
         session = self.session
         session.events.volume.connect(self._draw)
@@ -39,14 +40,21 @@ class OpenPanel(QWidget):
 
     def set_look(self, look: Look) -> None:
         """Redraw the icons in the theme's colours."""
-        self._open.setIcon(icon("file", look.on_accent))
+        self._look = look
+        self._draw_icons()
+
+    def _draw_icons(self) -> None:
+        look = self._look
+        if look is None:
+            return
+        self._open.setIcon(icon("file", look.on_accent if self.session.volume is None else look.text))
         for each, name in ((self._folder, "folder"), (self._sample, "sample"), (self._mask, "mask")):
             each.setIcon(icon(name, look.text, off=look.faint))
 
     def _build(self) -> None:
         self._drop = DropArea()
         self._drop.dropped.connect(self.services.opening.open)
-        self._open = button("Open a file…", "NIfTI, NRRD, MetaImage, TIFF or DICOM", main=True)
+        self._open = button("Open a file…", "NIfTI, NRRD, MetaImage, TIFF or DICOM", role="main")
         self._open.clicked.connect(self._on_open)
         self._folder = button("Folder…", "A folder of DICOM slices, or of several series")
         self._folder.clicked.connect(self._on_folder)
@@ -61,9 +69,8 @@ class OpenPanel(QWidget):
         self._series.setIconSize(QSize(_THUMBNAIL, _THUMBNAIL))
         self._series.itemActivated.connect(self._on_series)
         self._series.itemClicked.connect(self._on_series)
-        self._about, self._warnings = dim(), dim(role="warning")
         layout = column(self)
-        for widget in (self._drop, self._scans, self._about, self._warnings, self._series):
+        for widget in (self._drop, self._scans, self._series):
             layout.addWidget(widget)
         layout.addLayout(row(self._open, self._folder, stretch=0))
         layout.addLayout(row(self._sample, self._mask, stretch=0))
@@ -73,10 +80,10 @@ class OpenPanel(QWidget):
         self._drop.setVisible(volume is None)
         self._sample.setVisible(volume is None)
         self._mask.setVisible(volume is not None)
-        self._about.setText(describe(volume) if volume is not None else "")
-        self._about.setVisible(volume is not None)
-        self._warnings.setText("\n".join(volume.warnings) if volume is not None else "")
-        self._warnings.setVisible(bool(self._warnings.text()))
+        self._open.setProperty("role", "main" if volume is None else "")
+        self._open.setText("Open a file…" if volume is None else "Another file…")
+        repolish(self._open)
+        self._draw_icons()
         self._scans.setVisible(len(scans) > 1)
         self._scans.clear()
         self._scans.addItems([scan.name or "scan" for scan in scans])
@@ -159,8 +166,7 @@ class DropArea(QFrame):
 
     def _mark(self, over: bool) -> None:
         self.setProperty("over", over)
-        self.style().unpolish(self)
-        self.style().polish(self)
+        repolish(self)
 
 
 def dropped_paths(event: QDropEvent | None) -> list[Path]:
@@ -171,11 +177,10 @@ def dropped_paths(event: QDropEvent | None) -> list[Path]:
 
 
 def describe(volume: Volume) -> str:
-    """Return modality, size and spacing in one line."""
-    z, y, x = volume.data.shape
-    spacing = " × ".join(f"{step:.3g}" for step in reversed(volume.spacing_mm))
-    slices = "1 slice" if z == 1 else f"{z} slices"
-    return " · ".join(part for part in (volume.modality, f"{x} × {y}, {slices}", f"{spacing} mm") if part)
+    """Return modality, size in voxels and spacing in one line, fastest axis first."""
+    size = " × ".join(str(n) for n in reversed(volume.data.shape))
+    spacing = " × ".join(f"{step:.2f}".rstrip("0").rstrip(".") for step in reversed(volume.spacing_mm))
+    return " · ".join(part for part in (volume.modality, size, f"{spacing} mm") if part)
 
 
 def thumbnail(volume: Volume) -> NDArray[np.uint8]:

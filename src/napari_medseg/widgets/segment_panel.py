@@ -23,6 +23,7 @@ TOOLS = {
     Tool.BOX: ("Box", "box", "W", "Drag a box round the lesion; with the right button: a box without lesion."),
     Tool.SCRIBBLE: ("Scribble", "scribble", "D", "Draw inside the lesion; with the right button: outside of it."),
 }
+NO_TOOL = "Choose a tool, then point at the lesion."
 
 
 class SegmentPanel(QWidget):
@@ -60,12 +61,12 @@ class SegmentPanel(QWidget):
         self._segment = button(
             "Segment lesion",
             "Ask the model again, or about the whole scan where nothing is clicked\nShortcut: S",
-            main=True,
+            role="main",
         )
         self._segment.clicked.connect(self.services.segmenting.segment)
         self._new = button("New lesion", "The next click starts another lesion\nShortcut: A")
         self._new.clicked.connect(self.services.segmenting.new_lesion)
-        self._tip = dim("Left click: lesion. Right click: not lesion.")
+        self._tip = dim(NO_TOOL)
         layout = column(self)
         layout.addLayout(row(*self._tools.values()))
         layout.addWidget(self._tip)
@@ -79,4 +80,4 @@ class SegmentPanel(QWidget):
     def _on_tool(self, tool: Tool) -> None:
         for each, made in self._tools.items():
             made.setChecked(each is tool)
-        self._tip.setText(TOOLS[tool][3] if tool in TOOLS else "Choose a tool, then show the model the lesion.")
+        self._tip.setText(TOOLS[tool][3] if tool in TOOLS else NO_TOOL)

@@ -49,8 +49,8 @@ class Step(QFrame):
         """The line under (or beside) the title."""
         return str(self._hint.text())
 
-    def show_state(self, *, available: bool, hint: str = "", is_open: bool | None = None) -> None:
-        """Show whether the step makes sense now, and in one line why not or what is there."""
+    def show_state(self, *, available: bool, hint: str = "", warning: str = "", is_open: bool | None = None) -> None:
+        """Show whether the step makes sense now, in one line why not or what is there, and what to be careful about."""
         if available != self._is_available:
             self._is_available, self._wants_open = available, True
         if is_open is not None:
@@ -58,10 +58,11 @@ class Step(QFrame):
         self._number.setProperty("live", available)
         self._hint.setText(hint)
         self._hint.setVisible(bool(hint))
+        self._warning.setText(warning)
+        self._warning.setVisible(bool(warning))
         self._title.setProperty("role", "title" if available else "dim")
         for label in (self._number, self._title):
-            label.style().unpolish(label)
-            label.style().polish(label)
+            repolish(label)
         self._header.setCursor(Qt.CursorShape.PointingHandCursor if available else Qt.CursorShape.ArrowCursor)
         self._refresh()
 
@@ -77,7 +78,11 @@ class Step(QFrame):
         self._number.setFixedSize(20, 20)
         self._number.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._hint.setProperty("role", "dim")
-        self._hint.setWordWrap(True)
+        self._warning = QLabel()
+        self._warning.setProperty("role", "warning")
+        for label in (self._hint, self._warning):
+            label.setWordWrap(True)
+            label.hide()
         self._fold = QToolButton()
         self._fold.setProperty("role", "plain")
         self._fold.setIconSize(QSize(14, 14))
@@ -97,6 +102,7 @@ class Step(QFrame):
         column.setSpacing(GAP)
         column.addWidget(self._header)
         column.addWidget(self._hint)
+        column.addWidget(self._warning)
         column.addWidget(self.body)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
 
@@ -128,13 +134,12 @@ class Header(QWidget):
             self.clicked.emit()
 
 
-def button(text: str, tip: str = "", *, main: bool = False) -> QPushButton:
-    """Return a push button; ``main`` marks the one thing to do in a step."""
+def button(text: str, tip: str = "", *, role: str = "") -> QPushButton:
+    """Return a push button; role ``"main"`` marks what to do next, ``"act"`` what ends a step."""
     made = QPushButton(text)
     made.setToolTip(tip)
     made.setCursor(Qt.CursorShape.PointingHandCursor)
-    if main:
-        made.setProperty("role", "main")
+    made.setProperty("role", role)
     return made
 
 
@@ -175,3 +180,9 @@ def column(widget: QWidget) -> QVBoxLayout:
     made.setContentsMargins(0, 2, 0, 2)
     made.setSpacing(GAP)
     return made
+
+
+def repolish(widget: QWidget) -> None:
+    """Let the style sheet see a property that changed."""
+    widget.style().unpolish(widget)
+    widget.style().polish(widget)

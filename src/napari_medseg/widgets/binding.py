@@ -1,0 +1,47 @@
+"""One session a viewer: a dock that is closed and opened again finds its work as it was."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+from napari.components import ViewerModel
+
+from napari_medseg.session.runner import ThreadRunner
+from napari_medseg.session.services import Services, build
+from napari_medseg.widgets.gui_thread import GuiThread
+from napari_medseg.widgets.layer_bridge import LayerBridge
+from napari_medseg.widgets.prompt_layers import PromptLayers
+from napari_medseg.widgets.prompt_tools import PromptTools
+
+# The tools live as long as their viewer, whose mouse callbacks they are; this finds them again.
+_tools: weakref.WeakKeyDictionary[ViewerModel, weakref.ref[PromptTools]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What stands between a viewer and a dock."""
+
+    services: Services
+    bridge: LayerBridge
+    tools: PromptTools
+
+
+def bind(viewer: ViewerModel, services: Services | None = None) -> Binding:
+    """Return the binding of a viewer, made with worker threads (or around the given services) at the first call."""
+    known = _tools.get(viewer)
+    tools = known() if known is not None else None
+    if tools is None:
+        bridge = LayerBridge(viewer, services or _threaded())
+        tools = PromptTools(viewer, bridge, PromptLayers(viewer, bridge), bridge.services.segmenting)
+        _tools[viewer] = weakref.ref(tools)
+    return Binding(tools.bridge.services, tools.bridge, tools)
+
+
+def _threaded() -> Services:
+    post = GuiThread()
+    answers, files = ThreadRunner(post, name="medseg-model"), ThreadRunner(post, name="medseg-files")
+    services = build(answers=answers, files=files)
+    for runner in (answers, files):
+        weakref.finalize(services, runner.close)
+    return services

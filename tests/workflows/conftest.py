@@ -1,0 +1,138 @@
+"""A real window with a real mouse. All access to napari's private parts stands here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+
+from napari_medseg.imaging.volume import LabelMap, Volume
+
+LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
+# An oblique grid, flipped against memory, with unequal axes and spacings.
+AFFINE = np.array([[-0.9, 0.05, 0.2, 40], [0.06, 1.1, -0.15, -30], [0.1, 0.08, 2.9, 12], [0, 0, 0, 1]])
+
+
+class Ball:
+    """A model that answers with a ball round each positive click, without those round negative ones."""
+
+    name, version, needs_click, labels = "ball", 1, True, {}
+
+    def __init__(self, radius_mm: float = 6.0) -> None:
+        self.radius_mm = radius_mm
+        self.previous: list[LabelMap | None] = []
+
+    def segment(self, volume: Volume, prompts=(), *, previous=None, progress=None, should_stop=None) -> LabelMap:
+        self.previous.append(previous)
+        data = np.zeros(volume.data.shape, np.uint8)
+        step = np.array(volume.spacing_mm)[:, None, None, None]
+        for prompt in prompts:
+            at = prompt.position_mm if hasattr(prompt, "position_mm") else getattr(prompt, "corner_mm", None)
+            at = prompt.points_mm[0] if at is None else at
+            offset = (np.indices(data.shape) - volume.index_of(at)[:, None, None, None]) * step
+            data[(offset**2).sum(0) <= self.radius_mm**2] = 1 if prompt.positive else 0
+        return LabelMap(data, volume.affine, grid=volume.grid)
+
+
+class Window:
+    """A napari window with the dock open, and a mouse that knows voxels."""
+
+    def __init__(self, viewer, qtbot) -> None:
+        self.viewer, self.qtbot = viewer, qtbot
+        _, self.dock = viewer.window.add_plugin_dock_widget("napari-medseg", "MedSeg")
+        self.session = self.dock.session
+        self._canvas = viewer.window._qt_viewer.canvas
+        viewer.window._qt_window.resize(1300, 900)
+        viewer.window._qt_window.activateWindow()
+
+    def wait(self, until) -> None:
+        self.qtbot.waitUntil(until, timeout=20_000)
+
+    def open(self, path: Path) -> Volume:
+        self.dock.services.opening.open(path)
+        self.wait(lambda: self.session.volume is not None and self.session.busy is None)
+        self.qtbot.wait(50)
+        return self.session.volume
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.session.work.labels.data
+
+    @property
+    def layer(self):
+        return self.dock.bridge.labels
+
+    def show(self, index) -> None:
+        self.dock.bridge.jump_to(tuple(index))
+        self.qtbot.wait(20)
+
+    def pixel(self, index) -> QPoint:
+        """Where on the canvas a voxel is drawn."""
+        world = self.layer.data_to_world(index)
+        x, y = (world[axis] for axis in reversed(self.viewer.dims.displayed))
+        view = self._canvas.view
+        mapped = (view.transform * view.scene.transform).map([x, y])
+        return QPoint(round(mapped[0]), round(mapped[1]))
+
+    def click(self, index, button=LEFT, modifier=Qt.KeyboardModifier.NoModifier) -> None:
+        self.qtbot.mouseMove(self._canvas.native, self.pixel(index))
+        self.qtbot.mouseClick(self._canvas.native, button, modifier, self.pixel(index))
+
+    def double_click(self, index) -> None:
+        at = self.pixel(index)
+        self.qtbot.mouseClick(self._canvas.native, LEFT, pos=at)
+        self.qtbot.mouseDClick(self._canvas.native, LEFT, pos=at)
+
+    def drag(self, *indices, button=LEFT) -> None:
+        """Press at the first voxel, move over the others, release at the last."""
+        native = self._canvas.native
+        self.qtbot.mouseMove(native, self.pixel(indices[0]))
+        self.qtbot.mousePress(native, button, pos=self.pixel(indices[0]))
+        for index in indices[1:]:
+            self.qtbot.wait(15)
+            self.qtbot.mouseMove(native, self.pixel(index))
+        self.qtbot.wait(15)
+        self.qtbot.mouseRelease(native, button, pos=self.pixel(indices[-1]))
+
+    def key(self, key, modifier=Qt.KeyboardModifier.NoModifier) -> None:
+        self.qtbot.keyClick(self.viewer.window._qt_window, key, modifier)
+
+    def press(self, text: str) -> None:
+        """Press the dock's button with this text."""
+        from qtpy.QtWidgets import QAbstractButton
+
+        found = [each for each in self.dock.findChildren(QAbstractButton) if each.text() == text and each.isVisible()]
+        assert len(found) == 1, f"{len(found)} visible buttons say {text!r}"
+        assert found[0].isEnabled()
+        self.qtbot.mouseClick(found[0], LEFT)
+
+    def settled(self) -> None:
+        self.wait(lambda: self.session.busy is None)
+
+
+@pytest.fixture
+def window(make_napari_viewer, qtbot) -> Window:
+    if os.environ.get("QT_QPA_PLATFORM") == "offscreen":
+        pytest.skip("a canvas needs a display: run under xvfb-run")
+    made = Window(make_napari_viewer(show=True), qtbot)
+    made.session.model = Ball()
+    return made
+
+
+@pytest.fixture
+def scan(tmp_path) -> Path:
+    """A CT-like file with a bright ball of 8 mm radius in it."""
+    shape = (60, 44, 16)
+    ijk = np.indices(shape).reshape(3, -1)
+    centre = np.array([34, 20, 8])
+    away = (AFFINE[:3, :3] @ (ijk - centre[:, None])) ** 2
+    inside = (away.sum(0) <= 64).reshape(shape)
+    noise = np.random.default_rng(0).normal(0, 12, shape)
+    data = np.where(inside, 90, 20) + noise
+    path = tmp_path / "ct.nii.gz"
+    nib.save(nib.Nifti1Image(data.astype(np.int16), AFFINE), path)
+    return path
