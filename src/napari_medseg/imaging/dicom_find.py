@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,10 @@ class _Headers:
     n_foreign: int = 0
 
 
-def find_series(path: Path, *, progress: Progress | None, should_stop: ShouldStop | None) -> Found:
-    """Read the headers of a file, or of every file of a folder, and sort them.
+def find_series(
+    path: Path, *, progress: Progress | None, should_stop: ShouldStop | None, most_files: int | None = None
+) -> Found:
+    """Read the headers of a file, or of the files of a folder (the first ``most_files``), and sort them.
 
     Raises
     ------
@@ -100,7 +103,8 @@ def find_series(path: Path, *, progress: Progress | None, should_stop: ShouldSto
     """
     if not path.exists():
         raise ImagingError(f"'{path}' does not exist.")
-    headers = _read_headers(list(_files(path)), progress, should_stop)
+    files = list(islice(_files(path), most_files))
+    headers = _read_headers(files, progress, should_stop)
     if not headers.planes:
         raise ImagingError(_why_nothing(path, headers))
     stacks, refusals = sort_into_stacks(headers.planes, same_pixels)

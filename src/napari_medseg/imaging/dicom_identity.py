@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 # Everything about patient, visit, study and place that highdicom copies from the scan, or that we write ourselves.
 _EMPTIED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
-    *("StudyDate", "StudyTime", "ReferringPhysicianName"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName", "OperatorsName"),
 )
 _REMOVED = (
     *("StudyDescription", "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
-    *("PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "OperatorsName", "PerformingPhysicianName"),
+    *("PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "PerformingPhysicianName"),
     *("ReferringPhysicianIdentificationSequence", "RequestingPhysician", "ConsultingPhysicianName"),
     *("ContributingEquipmentSequence", "ReferencedStudySequence", "RequestAttributesSequence", "AdmissionID"),
     *("PersonName", "ContentCreatorName", "ReferencedPatientSequence", "ProcedureCodeSequence", "IssuerOfAdmissionID"),

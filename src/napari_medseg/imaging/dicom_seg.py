@@ -29,7 +29,7 @@ _MOST_FRAMES = 5000
 def write_dicom_seg(path: str | Path, label_map: LabelMap, *, deidentified: bool = False) -> Path:
     """Save a mask as a binary DICOM segmentation that refers to its scan, read back and compared.
 
-    It carries the patient's and the study's identity, as the format is meant to; the scan's files are read again for it.
+    It carries the identity of patient and study, as the format is meant to; the scan's files are read again for it.
 
     Parameters
     ----------
