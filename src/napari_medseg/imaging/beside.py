@@ -22,8 +22,8 @@ def file_beside(header: Path, name: str) -> Path:
     """
     folder = header.parent.resolve()
     wanted = name.strip().replace("\\", "/")
-    path = (folder / wanted).resolve()
-    if not wanted or "\0" in wanted or not path.is_relative_to(folder) or re.match(r"[A-Za-z]:", wanted):
+    path = (folder / wanted.replace("\0", "?")).resolve()
+    if not wanted or not path.is_relative_to(folder) or re.match(r"[A-Za-z]:", wanted):
         raise ImagingError(
             f"{header.name} names a file outside its own folder ({name.strip()[:80]!r}); put both into one folder and "
             "edit the name"

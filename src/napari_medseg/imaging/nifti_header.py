@@ -143,7 +143,7 @@ def _shape(fields: Any, name: str) -> tuple[tuple[int, int, int], int]:
     if min(sizes) < 1:
         raise ImagingError(f"{name} says that its size is {' x '.join(map(str, sizes))}; every size must be 1 or more")
     i, j, k, t, *more = (*sizes, *[1] * (7 - n_axes))
-    if (j, k) == (1, 1):
+    if n_axes == 1:
         raise ImagingError(f"{name} holds a line of {i} numbers, not an image; choose an image")
     intent = int(fields["intent_code"])
     if more[0] > 1 and (intent in _VECTOR_INTENTS or t == 1):

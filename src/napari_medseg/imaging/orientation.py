@@ -18,6 +18,7 @@ from napari_medseg.imaging.volume import DiskGrid, LabelMap, Volume
 # For each of memory's (z, y, x): the RAS+ world axis that it follows, and the sign in which it follows it.
 _MEMORY_WORLD_AXES = (2, 1, 0)
 _MEMORY_SIGNS = (1, -1, -1)
+_MAX_VOXEL_MM = 1e5
 _RAS_TO_SPL = np.array([[0, 0, 1], [0, -1, 0], [-1, 0, 0]], dtype=np.float64)
 
 
@@ -149,6 +150,8 @@ def check_affine(affine: NDArray[Any]) -> NDArray[np.float64]:
         raise ImagingError("the voxel axes lie in one plane (the affine is singular), so the voxels have no place")
     if abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
         raise ImagingError(f"the voxel size {lengths.tolist()} mm is too small to be real")
+    if lengths.max() > _MAX_VOXEL_MM:
+        raise ImagingError(f"the voxel size {lengths.tolist()} mm is too large to be real")
     return matrix
 
 

@@ -13,15 +13,12 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPageSeries
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.assemble import first_of_many, label_map_of, volumes_of
 from napari_medseg.imaging.colours import luminance
-from napari_medseg.imaging.limits import check_claim, check_memory, refusing_damage
+from napari_medseg.imaging.limits import refusing_damage
+from napari_medseg.imaging.tiff_pages import check_chain, check_series
 from napari_medseg.imaging.tiff_spacing import spacing_zyx_mm
 from napari_medseg.imaging.volume import LabelMap, Volume
 
-_MAX_PAGES = 65_536
 _MAX_SAMPLES = 4
-# The most bytes that one byte can become, for the packings that have a bound.
-_MOST_FROM_A_BYTE = {1: 1, 5: 4096, 8: 1032, 32773: 64, 32946: 1032}
-_UNBOUNDED = 100_000
 
 
 def read_tiff(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
@@ -60,43 +57,17 @@ def _axial_affine(spacing_zyx: tuple[float, float, float]) -> NDArray[np.float64
 def _read_stored(path: Path, *, colours: bool) -> tuple[NDArray[Any], tuple[float, float, float], tuple[str, ...]]:
     """Voxels (N, Z, Y, X), spacing (z, y, x) in mm, and warnings."""
     warnings: list[str] = []
+    check_chain(path)
     # One file alone: OME metadata could otherwise name any other file to be opened.
     with TiffFile(path, _multifile=False) as tiff:
-        if not tiff.pages or len(tiff.pages) > _MAX_PAGES:
-            raise ImagingError(f"{path.name} has {len(tiff.pages)} pages; a stack has 1 to {_MAX_PAGES}")
         series = max(tiff.series, key=lambda one: one.size)
         if len(tiff.series) > 1:
             warnings.append(f"{path.name} holds {len(tiff.series)} images of different size; this is the largest.")
-        _check_pages(path, series)
+        check_series(path, series, is_imagej=tiff.is_imagej)
         data = series.asarray(maxworkers=1)
         data, axes = _without_colours(path, series, data, warnings, wanted=colours)
         spacing = spacing_zyx_mm(tiff, path.name, warnings)
     return _as_stacks(path, data, axes, warnings), spacing, tuple(warnings)
-
-
-def _check_pages(path: Path, series: TiffPageSeries) -> None:
-    """Refuse a series whose pages do not lie in the file, before memory is taken for it."""
-    name, size = path.name, path.stat().st_size
-    if series.dtype is None or series.dtype.kind not in "iufb":
-        raise ImagingError(f"{name} holds {series.dtype} in each voxel; convert it to integers or floats first")
-    check_memory(name, series.shape, series.nbytes)
-    page = series.keyframe
-    if series.dataoffset is not None:
-        check_claim(name, series.dataoffset + series.nbytes, size)
-        return
-    ratio = _MOST_FROM_A_BYTE.get(int(page.compression), _UNBOUNDED)
-    n_stored = 0
-    for part in series.pages:
-        if part is None:
-            raise ImagingError(f"{name} is one file of several that belong together; export them as one file")
-        n_segments = math.prod(page.chunked)
-        places = list(zip(part.dataoffsets, part.databytecounts, strict=False))
-        if len(places) < n_segments or any(count == 0 or offset == 0 for offset, count in places):
-            raise ImagingError(f"{name} lacks parts of a page; copy or export it again")
-        if any(offset + count > size for offset, count in places):
-            raise ImagingError(f"{name} ends too early: a page lies beyond its end; copy or export it again")
-        n_stored += sum(part.databytecounts)
-    check_claim(name, series.nbytes * page.bitspersample // (8 * series.dtype.itemsize), n_stored * ratio)
 
 
 def _without_colours(

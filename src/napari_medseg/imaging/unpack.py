@@ -119,12 +119,14 @@ def _read_text(name: str, sources: list[Source], shape: tuple[int, ...], dtype: 
     with Content(source.path, max(source.offset, 0), "raw") as content:
         if content.most_bytes > _MAX_TEXT:
             raise ImagingError(f"{name} writes {in_words(content.most_bytes)} of numbers out as text; export it as raw")
-        text = content.read(_MAX_TEXT)
-    if source.packing == "hex":
-        raw = bytes.fromhex(text.decode("ascii"))
-        values = native(np.frombuffer(bytearray(raw), dtype)) if len(raw) % dtype.itemsize == 0 else np.empty(0)
-    else:
-        values = np.array(text.replace(b",", b" ").split(), dtype=dtype.newbyteorder("="))
+        text = content.read(content.most_bytes)
+    try:
+        if source.packing == "hex":
+            values = native(np.frombuffer(bytearray.fromhex(text.decode("ascii")), dtype))
+        else:
+            values = np.array(text.replace(b",", b" ").split(), dtype=dtype.newbyteorder("="))
+    except (ValueError, OverflowError) as error:
+        raise ImagingError(f"{name} holds something else than numbers written out as text; export it as raw") from error
     if values.size != math.prod(shape):
         raise ImagingError(f"{name} promises {math.prod(shape)} numbers but holds {values.size}; export it again")
     return values.reshape(shape)
