@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseg.errors import MedSegError
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 Paths = str | Sequence[str]
 
 # Files that are pictures more often than scans: what is no scan goes on to napari's own reader.
 _PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-_MANY_LABELS = 256  # a file called 'lesion' with more values than that is a scan
+_FEW_LABELS = 32
 _MASK_WORDS = {"mask", "masks", "label", "labels", "labelmap", "seg", "segmentation", "gt", "truth", "lesion", "roi"}
 
 
@@ -102,7 +105,6 @@ def _looks_like_dicom(path: Path) -> bool:
 def _read_one(path: Path) -> list[LayerTuple]:
     from napari.utils.notifications import show_warning
 
-    from napari_medseg.errors import MedSegError
     from napari_medseg.imaging.files import read_volumes
     from napari_medseg.widgets.scan_view import layer_arguments
 
@@ -112,20 +114,27 @@ def _read_one(path: Path) -> list[LayerTuple]:
             return labels
     try:
         volumes = read_volumes(path)
-    except MedSegError:
-        if path.suffix.lower() in _PICTURES:
-            return _read_as_picture(path)
-        raise
+    except MedSegError as error:
+        if path.suffix.lower() not in _PICTURES:
+            raise
+        return _read_as_picture(path, error)
     for warning in dict.fromkeys(text for volume in volumes for text in volume.warnings):
         show_warning(warning)
     scans, masks = [], []
     for volume in volumes:
-        file = volume.path if path.is_dir() else None
-        mask = _read_labels(file) if file is not None and file.is_file() and _may_be_label_map(file) else []
+        file = path if path.is_file() else volume.path
+        mask = _read_labels(file) if file is not None and file.is_file() and _is_mask(volume.data, file) else []
         masks += mask
         if not mask:
             scans.append((volume.data, layer_arguments(volume), "image"))
     return [*scans, *masks]
+
+
+def _is_mask(data: NDArray[Any], file: Path) -> bool:
+    """Whether what was read as a scan is a mask by its values, or by its values and its name."""
+    step = tuple(slice(None, None, max(1, n // 64)) for n in data.shape)
+    few = data.dtype.kind in "iu" and data.min() == 0 < data.max() <= 255 and len(np.unique(data[step])) <= _FEW_LABELS
+    return bool(few) or _may_be_label_map(file)
 
 
 def _may_be_label_map(path: Path) -> bool:
@@ -149,7 +158,6 @@ def _read_labels(path: Path) -> list[LayerTuple]:
     """Read a label map as a Labels layer; nothing where the file turns out to be a scan."""
     from napari.utils.notifications import show_warning
 
-    from napari_medseg.errors import MedSegError
     from napari_medseg.imaging.files import read_label_map
     from napari_medseg.imaging.suffixes import stem_of
     from napari_medseg.widgets.labels_layer import label_map_arguments
@@ -161,16 +169,32 @@ def _read_labels(path: Path) -> list[LayerTuple]:
         if sure:
             raise
         return []
-    if label_map.data.dtype != np.uint8 and len(np.unique(label_map.data)) > _MANY_LABELS and not sure:
+    if not sure and not _looks_like_labels(label_map.data):
         return []
     for warning in label_map.warnings:
         show_warning(warning)
     return [(label_map.data, label_map_arguments(label_map, name=stem_of(path)), "labels")]
 
 
-def _read_as_picture(path: Path) -> list[LayerTuple]:
-    """Read a colour photograph or a microscope's stack as napari itself does."""
+def _looks_like_labels(data: NDArray[Any]) -> bool:
+    """Whether whole numbers are labels, not intensities: few of them, or most neighbours alike."""
+    if len(np.unique(data)) <= _FEW_LABELS:
+        return True
+    inside = data[..., 1:] > 0
+    alike = (data[..., 1:] == data[..., :-1])[inside]
+    return alike.size == 0 or float(alike.mean()) > 0.5
+
+
+def _read_as_picture(path: Path, refusal: MedSegError) -> list[LayerTuple]:
+    """Read a picture that is no scan (a microscope's image in several files, say) as napari itself does."""
     from napari_builtins.io import napari_get_reader
 
     reader = napari_get_reader(str(path))
-    return list(reader(str(path))) if reader is not None else []
+    try:
+        layers = list(reader(str(path))) if reader is not None else []
+    except Exception as error:
+        raise refusal from error
+    if not layers:
+        raise refusal
+    # napari's readers may leave out the attributes and the type of a layer
+    return [(*layer, *({}, "image")[len(layer) - 1 :]) for layer in layers]
