@@ -147,7 +147,7 @@ def test_a_failed_add_leaves_nothing(scan, tmp_path, monkeypatch):
     def full(path, mask):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_medseg.learning.corrections.write_label_map", full)
+    monkeypatch.setattr("napari_medseg.imaging.files.write_label_map", full)
     with pytest.raises(OSError, match="No space"):
         store.add(correction_of(scan))
     assert list(store.root.iterdir()) == []

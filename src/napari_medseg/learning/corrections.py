@@ -2,6 +2,7 @@
 
 ``<root>/correction-0001/`` holds ``scan.json`` (where the scan is, and its SHA-256), ``corrected.nii.gz``,
 ``proposed.nii.gz``, ``painted.nii.gz`` and ``card.json``. A scan without a file of its own is kept as ``scan.nii.gz``.
+The modules that read and write scans are imported when one is: the dock only counts the folders.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_medseg.errors import ImagingError, LearningError, MedSegError
 from napari_medseg.imaging.durable import write_durably
-from napari_medseg.imaging.files import read_label_map, read_volume, read_volumes, write_label_map
-from napari_medseg.imaging.orientation import grid_of, to_disk
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.correction import Correction, content_hash
 from napari_medseg.models.card import now_iso
@@ -115,6 +114,8 @@ class StoredCorrection:
 
     def _volume(self) -> Volume:
         """The scan, recognised by its content."""
+        from napari_medseg.imaging.files import read_volume, read_volumes
+
         path = Path(self.scan.path) if self.scan.path else self.folder / "scan.nii.gz"
         if not path.exists():
             raise LearningError(f"the scan of {self.id} is no longer at {path}: put it back or remove the correction")
@@ -127,6 +128,8 @@ class StoredCorrection:
         raise LearningError(f"{path} is not the scan that {self.id} was made on: remove the correction or restore it")
 
     def _mask(self, name: str) -> LabelMap | None:
+        from napari_medseg.imaging.files import read_label_map
+
         return read_label_map(self.folder / name) if (self.folder / name).is_file() else None
 
 
@@ -212,6 +215,8 @@ class CorrectionStore:
 
 
 def _write(folder: Path, correction: Correction) -> None:
+    from napari_medseg.imaging.files import read_volume, write_label_map
+
     volume, reviewed = correction.volume, correction.reviewed
     path = volume.path
     if path is None or not path.exists():
@@ -257,6 +262,8 @@ def _masks(correction: Correction) -> dict[str, LabelMap]:
 def _write_scan(path: Path, volume: Volume) -> None:
     """Save a scan that has no file of its own."""
     import nibabel
+
+    from napari_medseg.imaging.orientation import grid_of, to_disk
 
     grid = grid_of(LabelMap(np.zeros(volume.data.shape, np.uint8), volume.affine))
     data = to_disk(volume.data, grid)

@@ -58,8 +58,7 @@ def save_checkpoint(folder: str | Path, network: nn.Module, card: Card) -> Path:
     weights = write_durably(folder / WEIGHTS, lambda path: save_file(tensors, path), _verify_readable)
     digest = sha256_of(weights)
     config = getattr(network, "config", card.config)
-    text = card.model_copy(update={"sha256": digest, "config": config}).model_dump_json(indent=1)
-    write_durably(folder / CARD, lambda path: _write_text(path, text), lambda path: _verify_text(path, text))
+    write_card(folder, card.model_copy(update={"sha256": digest, "config": config}))
     return folder
 
 
@@ -111,6 +110,12 @@ def read_card(folder: str | Path) -> Card:
         return Card.model_validate_json(path.read_bytes())
     except (ValidationError, ValueError) as error:
         raise ModelError(f"{path} is not a model card ({_first_line(error)}): copy the model again") from error
+
+
+def write_card(folder: str | Path, card: Card) -> Path:
+    """Write a model's card durably and return its path."""
+    path, text = Path(folder) / CARD, card.model_dump_json(indent=1)
+    return write_durably(path, lambda part: _write_text(part, text), lambda part: _verify_text(part, text))
 
 
 def sha256_of(path: str | Path) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import platformdirs
 from napari_medseg.errors import ModelError
 from napari_medseg.imaging.durable import write_durably
 from napari_medseg.models.card import Card
-from napari_medseg.models.checkpoint import CARD, read_card, save_checkpoint
+from napari_medseg.models.checkpoint import CARD, WEIGHTS, read_card, save_checkpoint, sha256_of, write_card
 
 if TYPE_CHECKING:
     from napari_medseg.models.checkpoint import Checkpoint
@@ -99,18 +100,30 @@ class Library:
         ModelError
             If the name cannot be a folder's name.
         """
-        home = self.root / self._checked(name)
-        home.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".adding-", dir=home))
-        try:
-            while True:
-                number = max(self._numbers(name), default=int(name == CLICK)) + 1
-                card = checkpoint.card.model_copy(update={"name": name, "version": number})
-                save_checkpoint(temporary, checkpoint.network, card)
-                if _moved(temporary, home / str(number)):
-                    return number
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+
+        def write(target: Path, number: int) -> None:
+            card = checkpoint.card.model_copy(update={"name": name, "version": number})
+            save_checkpoint(target, checkpoint.network, card)
+
+        return self._add(name, write)
+
+    def adopt(self, name: str, folder: str | Path) -> int:
+        """Store a model folder as a new version, without activating it, and return its number. Needs no torch.
+
+        Raises
+        ------
+        ModelError
+            If the folder is no model, or its weights are not those of its card.
+        """
+        card = read_card(folder)
+        if sha256_of(Path(folder) / WEIGHTS) != card.sha256:
+            raise ModelError(f"{folder} was changed or damaged: its weights are not those of its card; train it again")
+
+        def write(target: Path, number: int) -> None:
+            shutil.copyfile(Path(folder) / WEIGHTS, target / WEIGHTS)
+            write_card(target, card.model_copy(update={"name": name, "version": number}))
+
+        return self._add(name, write)
 
     def activate(self, name: str, version: int) -> None:
         """Make a version the one in use.
@@ -138,6 +151,20 @@ class Library:
             raise ModelError(f"'{name}' has no earlier version in use to go back to: choose one from the list")
         self._remember(name, usable[:-1])
         return usable[-2]
+
+    def _add(self, name: str, write: Callable[[Path, int], None]) -> int:
+        """Let `write` fill a folder for the next free number."""
+        home = self.root / self._checked(name)
+        home.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".adding-", dir=home))
+        try:
+            while True:
+                number = max(self._numbers(name), default=int(name == CLICK)) + 1
+                write(temporary, number)
+                if _moved(temporary, home / str(number)):
+                    return number
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def _folder(self, name: str, number: int) -> Path:
         own = self.root / name / str(number)
