@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.modality import guess_modality
-from napari_medseg.imaging.orientation import check_affine, corner_distance_mm, to_memory
+from napari_medseg.imaging.orientation import check_affine, corner_distance_mm, to_disk, to_memory
 from napari_medseg.imaging.suffixes import stem_of
-from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.imaging.volume import DiskGrid, LabelMap, Volume
 from napari_medseg.imaging.voxels import as_labels, not_finite_warning, scaled
 
 
@@ -113,15 +113,19 @@ def surplus_warning(name: str, surplus: int) -> tuple[str, ...]:
     return (f"{name} holds {surplus} bytes more than its header says; they were ignored.",) if surplus else ()
 
 
-def check_read_back(read: LabelMap, written: LabelMap, name: str) -> None:
-    """Compare what a file just written reads back as with what was meant.
+def check_read_back(read: LabelMap, grid: DiskGrid, data_ijk: NDArray[Any], name: str) -> None:
+    """Compare what a file just written reads back as with the voxels and the grid that were meant.
 
     Raises
     ------
     ImagingError
-        If a voxel, the grid, or a name that the format holds differs.
+        If a voxel or the grid differs.
     """
-    same = read.data.shape == written.data.shape
-    same = same and corner_distance_mm(read.affine, written.affine, written.data.shape) < 1e-2
-    if not (same and np.array_equal(read.data, written.data)):
+    found = read.grid
+    if (
+        found is None
+        or found.shape != grid.shape
+        or corner_distance_mm(found.affine, grid.affine, grid.shape) > 1e-2
+        or not np.array_equal(to_disk(read.data, found), data_ijk)
+    ):
         raise ImagingError(f"{name} did not read back as it was written; the disk may be failing, save elsewhere")

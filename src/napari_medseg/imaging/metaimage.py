@@ -71,7 +71,7 @@ def write_metaimage_label_map(path: Path, label_map: LabelMap) -> Path:
             file.writelines(pieces)
 
     def verify(temporary: Path) -> None:
-        check_read_back(read_metaimage_label_map(temporary), label_map, path.name)
+        check_read_back(read_metaimage_label_map(temporary), grid, data.T, path.name)
 
     if path.suffix.lower() == ".mhd":
         raise ImagingError(f"{path.name} would need a second file for its voxels; save as .mha, which holds both")

@@ -89,7 +89,7 @@ def write_nrrd_label_map(path: Path, label_map: LabelMap) -> Path:
 
     def verify(temporary: Path) -> None:
         read = read_nrrd_label_map(temporary)
-        check_read_back(read, label_map, path.name)
+        check_read_back(read, grid, data, path.name)
         kept = {label: name for label, name in label_map.names.items() if label > 0}
         if is_segmentation and any(_one_line(read.names[label]) != _one_line(kept[label]) for label in kept):
             raise ImagingError(f"{path.name} did not keep the names of its labels; save elsewhere")

@@ -61,5 +61,6 @@ def _pixels(path: Path, *, as_labels: bool) -> NDArray[Any]:
             return np.array(image.convert("RGB"))
         if image.mode not in ("L", "LA", "P", "1", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):
             return np.array(image.convert("RGB"))
-        pixels = np.array(image)
-    return pixels.view(np.uint8) if pixels.dtype == np.bool_ else pixels
+        if image.mode == "1":
+            return (np.array(image.convert("L")) > 0).astype(np.uint8)
+        return np.array(image)
