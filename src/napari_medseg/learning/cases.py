@@ -106,7 +106,8 @@ def match_outputs(known: Mapping[int, str], corrections: Sequence[Correction]) -
 
 
 def _values(correction: Correction) -> list[int]:
-    return [int(v) for v in np.unique(correction.corrected.data) if v > 0]
+    """Label values on reviewed slices; what stands on the others says nothing."""
+    return [int(v) for v in np.unique(correction.corrected.data[correction.seen()]) if v > 0]
 
 
 def _kind(name: str) -> str:
@@ -158,8 +159,9 @@ def choose_patch(shape: Sequence[float] | NDArray[np.float64]) -> Shape:
 def _extents_mm(correction: Correction) -> list[NDArray[np.float64]]:
     """Sides of the box round the largest component of each label."""
     sides = []
+    data = np.where(correction.seen(), correction.corrected.data, 0)
     for value in _values(correction):
-        found = cc3d.connected_components(correction.corrected.data == value, connectivity=26)
+        found = cc3d.connected_components(data == value, connectivity=26)
         statistics = cc3d.statistics(found)
         k = 1 + int(np.argmax(statistics["voxel_counts"][1:]))
         box = statistics["bounding_boxes"][k]

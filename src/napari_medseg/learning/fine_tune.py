@@ -199,7 +199,8 @@ class _Training:
         figures = {k: v for k, v in verdict.after.model_dump().items() if v is not None}
         figures |= {"seconds": round(trainer.progress.seconds, 1), "cases": len(self.lesson.cases)}
         gate = verdict.model_dump(exclude={"folder"})
-        card = self.lesson.card.model_copy(update={"figures": figures, "gate": gate})
+        training = {**self.lesson.card.training, "patch": list(trainer.progress.patch)}
+        card = self.lesson.card.model_copy(update={"figures": figures, "gate": gate, "training": training})
         network = trainer.average.cpu()
         if self.out is not None:
             save_checkpoint(self.out, network, card)
