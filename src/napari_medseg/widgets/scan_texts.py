@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Image
 
-from napari_medseg.widgets.orientation_letters import PLANES, Plane, angle_between_deg, obliqueness_deg
+from napari_medseg.widgets.orientation_letters import PLANES, angle_between_deg, obliqueness_deg
+from napari_medseg.widgets.scan_layers import plane_of, volume_of
 from napari_medseg.widgets.windows import unit_of, window_of
 
 if TYPE_CHECKING:
@@ -16,18 +17,6 @@ if TYPE_CHECKING:
     from napari_medseg.imaging.volume import Volume
 
 _TILT_WORTH_A_WORD_DEG = 1.0
-
-
-def volume_of(layer: Any) -> Volume | None:
-    """Give the scan that a layer shows or belongs to; None for a foreign layer."""
-    volume: Volume | None = layer.metadata.get("napari_medseg", {}).get("volume")
-    return volume
-
-
-def plane_of(viewer: ViewerModel) -> Plane | None:
-    """Give the plane that is displayed; None in 3-D or without a 3-D layer."""
-    axis = viewer.dims.order[-3] - (viewer.dims.ndim - 3) if viewer.dims.ndim >= 3 else -1
-    return PLANES[axis] if viewer.dims.ndisplay == 2 and axis >= 0 else None
 
 
 def describe_position(layer: Image, world: tuple[float, ...]) -> str:
@@ -54,8 +43,16 @@ def describe_position(layer: Image, world: tuple[float, ...]) -> str:
     text = "  ".join(f"{letter} {abs(value):.1f}" for letter, value in zip(letters, position, strict=True)) + " mm"
     voxel = tuple(int(n) for n in np.round(index))
     if all(0 <= n < size for n, size in zip(voxel, volume.data.shape, strict=True)):
-        text += f"    {_number(volume.data[voxel])} {unit_of(volume)}".rstrip()
+        text += f"    {_number(volume.data[voxel])} {_unit_of(layer)}".rstrip()
     return text
+
+
+def _unit_of(layer: Image) -> str:
+    """Unit of a scan's intensities, worked out once: it is asked for with every move of the mouse."""
+    own = layer.metadata["napari_medseg"]
+    if "unit" not in own:
+        own["unit"] = unit_of(own["volume"])
+    return str(own["unit"])
 
 
 def describe_scan(viewer: ViewerModel, layer: Image) -> str:
@@ -83,7 +80,7 @@ def placement_warnings(viewer: ViewerModel, volume: Volume) -> tuple[str, ...]:
     Parameters
     ----------
     viewer : napari.components.ViewerModel
-        Its other scans are compared with this one.
+        Its other visible scans are compared with this one.
     volume : Volume
         The scan that is looked at.
     """
@@ -91,7 +88,7 @@ def placement_warnings(viewer: ViewerModel, volume: Volume) -> tuple[str, ...]:
     tilt = obliqueness_deg(volume)
     if tilt > _TILT_WORTH_A_WORD_DEG:
         notes.append(f"Oblique by {tilt:.0f}°: shown along its own slices")
-    others = [volume_of(layer) for layer in viewer.layers if isinstance(layer, Image)]
+    others = [volume_of(layer) for layer in viewer.layers if isinstance(layer, Image) and layer.visible]
     turns = [angle_between_deg(volume, other) for other in others if other is not None and other is not volume]
     if turns and max(turns) > _TILT_WORTH_A_WORD_DEG:
         notes.append(f"Turned by {max(turns):.0f}° against another open scan: the two do not lie over each other")

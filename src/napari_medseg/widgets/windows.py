@@ -118,37 +118,39 @@ def apply_window(layer: Image, preset: Window | str) -> None:
     layer.colormap = window.colormap
 
 
+def presets_of(layer: Image) -> tuple[Window, ...]:
+    """Window presets of a scan's layer, worked out once; none for a foreign layer."""
+    own = layer.metadata.get("napari_medseg", {})
+    if "volume" not in own:
+        return ()
+    if "windows" not in own:
+        own["windows"] = presets_for(own["volume"])
+    presets: tuple[Window, ...] = own["windows"]
+    return presets
+
+
 def window_of(layer: Image) -> Window | None:
     """Give the preset a scan's layer is shown with now, or None where its limits were set by hand."""
-    volume = layer.metadata.get("napari_medseg", {}).get("volume")
-    if volume is None:
-        return None
     low, high = layer.contrast_limits
     tolerance = 1e-4 * (high - low)
-    return next(
-        (
-            window
-            for window in presets_for(volume)
-            if abs(window.low - low) <= tolerance
-            and abs(window.high - high) <= tolerance
-            and window.colormap == layer.colormap.name
-        ),
-        None,
-    )
+    for window in presets_of(layer):
+        alike = abs(window.low - low) <= tolerance and abs(window.high - high) <= tolerance
+        if alike and window.colormap == layer.colormap.name:
+            return window
+    return None
 
 
 def next_window(layer: Image) -> Window:
     """Apply and return the preset after the present one."""
-    presets = presets_for(layer.metadata["napari_medseg"]["volume"])
+    presets = presets_of(layer)
     now = window_of(layer)
-    window = presets[(presets.index(now) + 1) % len(presets)] if now in presets else presets[0]
+    window = presets[(presets.index(now) + 1) % len(presets)] if now is not None else presets[0]
     apply_window(layer, window)
     return window
 
 
 def _preset_named(layer: Image, name: str) -> Window:
-    volume = layer.metadata.get("napari_medseg", {}).get("volume")
-    presets = presets_for(volume) if volume is not None else ()
+    presets = presets_of(layer)
     for window in presets:
         if window.name.lower() == name.lower():
             return window
