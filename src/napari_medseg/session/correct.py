@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from psygnal import Signal
 
 from napari_medseg.errors import MedSegError
 from napari_medseg.session.lesions import Region
@@ -50,7 +51,14 @@ class CorrectController:
         Stops waiting for the model: an answer that is under way is void after undo.
     failures : Failures, optional
         Where unexpected errors go.
+
+    Attributes
+    ----------
+    accepted : Signal
+        Emits the ScanWork whose correction was stored.
     """
+
+    accepted = Signal(object)
 
     def __init__(
         self,
@@ -149,6 +157,7 @@ class CorrectController:
         self.session.busy = None
         work.accepted = folder
         work.seconds = 0.0
+        self.accepted.emit(work)
         n_slices = len(self.session.reviewed | work.labels.corrected_slices)
         self.session.message = f"Accepted: {n_slices} reviewed slices will teach the model."
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from psygnal import Signal
 
 from napari_medseg.errors import ImagingError, MedSegError
 from napari_medseg.imaging.volume import LabelMap, Volume
@@ -57,7 +58,14 @@ class ExportController:
         Where files are written.
     failures : Failures, optional
         Where unexpected errors go.
+
+    Attributes
+    ----------
+    exported : Signal
+        Emits the ScanWork that was saved.
     """
+
+    exported = Signal(object)
 
     def __init__(self, editor: Editor, runner: Runner, *, failures: Failures | None = None) -> None:
         self.editor, self.session = editor, editor.session
@@ -110,11 +118,11 @@ class ExportController:
         session.busy = Job(f"Saving {path.name}")
         self._runner.submit(
             partial(_save, path, label_map, work.volume, about, despite_change),
-            done=self._on_saved,
+            done=partial(self._on_saved, work),
             failed=self._on_failed,
         )
 
-    def _on_saved(self, saved: Saved | ScanChanged) -> None:
+    def _on_saved(self, work: ScanWork, saved: Saved | ScanChanged) -> None:
         session = self.session
         session.busy = None
         if isinstance(saved, ScanChanged):
@@ -122,6 +130,7 @@ class ExportController:
             session.message = "Not exported yet: the scan's file changed on disk."
             return
         session.saved = saved
+        self.exported.emit(work)
         session.message = f"Saved, verified: {saved.path}"
 
     def _on_failed(self, error: Exception) -> None:

@@ -184,16 +184,17 @@ class WorkingLabels:
         locks_before: NDArray[np.bool_],
         locks_after: NDArray[np.bool_],
     ) -> None:
-        changed = before != after
-        self.n_voxels -= np.bincount(before[changed], minlength=256)
-        added = np.bincount(after[changed], minlength=256)
-        self.n_voxels += added
+        where = np.nonzero(before != after)
+        old, new = before[where], after[where]
+        added = np.bincount(new, minlength=256)
+        self.n_voxels += added - np.bincount(old, minlength=256)
         for label in np.flatnonzero(added).tolist():
             self._boxes[label] = union(region, self._boxes.get(label))
-        others = tuple(axis for axis in range(3) if axis != self.axis)
-        slices = region[self.axis]
-        self._filled_per_slice[slices] += (after > 0).sum(others) - (before > 0).sum(others)
-        self._locked_per_slice[slices] += locks_after.sum(others) - locks_before.sum(others)
+        gained = (new > 0).astype(np.int8) - (old > 0)
+        _tally(self._filled_per_slice[region[self.axis]], where[self.axis], gained)
+        where = np.nonzero(locks_before != locks_after)
+        if where[0].size:
+            _tally(self._locked_per_slice[region[self.axis]], where[self.axis], np.where(locks_after[where], 1, -1))
 
 
 def whole_region(shape: tuple[int, ...]) -> Region:
@@ -217,6 +218,14 @@ def bounding_region(mask: NDArray[Any]) -> Region | None:
     return region[0], region[1], region[2]
 
 
+def values_in(data: NDArray[Any]) -> list[int]:
+    """Return the labels of a label map in rising order, background left out."""
+    found = np.zeros(np.iinfo(data.dtype).max + 1, bool)
+    for plane in data:
+        found[plane] = True
+    return [value for value in np.flatnonzero(found).tolist() if value]
+
+
 def union(region: Region, other: Region | None) -> Region:
     """Return the smallest box that holds both boxes."""
     if other is None:
@@ -235,3 +244,8 @@ def shifted(inner: Region, outer: Region) -> Region:
     """Return a box given in another box's coordinates in the scan's coordinates."""
     z, y, x = (slice(a.start + b.start, a.stop + b.start) for a, b in zip(inner, outer, strict=True))
     return z, y, x
+
+
+def _tally(counts: NDArray[np.int64], slices: NDArray[np.intp], gained: NDArray[Any]) -> None:
+    """Add to the counts of slices (a view) what was gained in each of them."""
+    counts += np.bincount(slices, weights=gained, minlength=len(counts)).astype(np.int64)

@@ -13,6 +13,7 @@ from napari_medseg.errors import Cancelled, ImagingError, MedSegError
 from napari_medseg.imaging.orientation import acquisition_axis, same_grid
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.session.history import Table
+from napari_medseg.session.labels import values_in, whole_region
 from napari_medseg.session.lesions import Lesion, new_lesion
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
@@ -78,16 +79,16 @@ class OpenController:
             work = ScanWork(volume, acquisition_axis(volume))
             work.fingerprint = fingerprint(volume)
             self.works = (*self.works, work)
-        self._turn_to(work)
         self.session.message = f"{volume.name or 'The scan'} is open: click on the lesion."
+        self._turn_to(work)
 
     def close(self, volume: Volume) -> None:
         """Forget a scan (its work stays in the journal); another open scan takes its place."""
         self.works = tuple(work for work in self.works if work.volume is not volume)
         if self.session.volume is not volume:
             return
-        self._turn_to(self.works[-1] if self.works else None)
         self.session.message = f"{volume.name or 'The scan'} is closed."
+        self._turn_to(self.works[-1] if self.works else None)
 
     def load(self, label_map: LabelMap, work: ScanWork) -> None:
         """Take a label map over as lesions, as one undoable step.
@@ -108,15 +109,14 @@ class OpenController:
 
     def _load(self, label_map: LabelMap, work: ScanWork) -> None:
         before, lesions = self.editor.table, list(self.session.lesions)
-        values = np.flatnonzero(np.bincount(label_map.data.ravel()))
         data = work.labels.data.copy()
-        for value in values[values > 0].tolist():
+        for value in values_in(label_map.data):
             free = value if all(lesion.label != value for lesion in lesions) else None
             lesion = new_lesion(lesions, label=free, name=label_map.names.get(value, ""))
             lesions.append(lesion)
             data[(label_map.data == value) & (data == 0) & ~work.labels.locked] = lesion.label
         self.session.lesions = tuple(lesions)
-        edit = work.labels.load(data, (slice(0, data.shape[0]), slice(0, data.shape[1]), slice(0, data.shape[2])))
+        edit = work.labels.load(data, whole_region(data.shape))
         self.editor.step("open mask", edit, before=before)
 
     def _turn_to(self, work: ScanWork | None) -> None:
@@ -126,8 +126,9 @@ class OpenController:
         session.busy = None
         session.work = work
         table = work.table if work is not None else Table((), 1)
-        session.lesions, session.active_label = table.lesions, table.active_label
+        session.active_label = table.active_label
         session.reviewed = work.reviewed if work is not None else frozenset()
+        session.lesions = table.lesions
         session.volume = work.volume if work is not None else None
 
     def _on_read(self, volumes: tuple[Volume, ...]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from napari_medseg.errors import Cancelled, MedSegError, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 from napari_medseg.session.history import Step
-from napari_medseg.session.labels import BoxEdit, bounding_region, union
+from napari_medseg.session.labels import BoxEdit, bounding_region, union, values_in
 from napari_medseg.session.lesions import Lesion, Proposal, lesion_of, new_lesion, replaced
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job, Segments
@@ -313,17 +314,16 @@ def answer_of(model: Segments, request: Request, label_map: LabelMap, seconds: f
             f"The model answered on a {label_map.data.shape} grid, the scan has {shape}: choose another model."
         )
     if request.prompts:
-        return Answer(model, _proposals(label_map.data > 0, request.label), {}, seconds)
+        return Answer(model, _proposals(label_map.data, request.label), {}, seconds)
     found: dict[int, Proposal] = {}
-    for value in np.flatnonzero(np.bincount(label_map.data.ravel())).tolist():
-        if value:
-            found.update(_proposals(label_map.data == value, value))
+    for value in values_in(label_map.data):
+        found.update(_proposals(label_map.data == value, value))
     return Answer(model, found, dict(model.labels), seconds)
 
 
-def _proposals(mask: NDArray[np.bool_], label: int) -> dict[int, Proposal]:
+def _proposals(mask: NDArray[Any], label: int) -> dict[int, Proposal]:
     region = bounding_region(mask)
-    return {} if region is None else {label: Proposal(region, mask[region].copy())}
+    return {} if region is None else {label: Proposal(region, mask[region] > 0)}
 
 
 def needs_click(model: Segments) -> str:

@@ -6,29 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from napari_medseg.learning.corrections import CorrectionStore
 from napari_medseg.models.library import Library, home_folder
-from napari_medseg.session.correct import CorrectController, Stores
+from napari_medseg.session.correct import CorrectController
 from napari_medseg.session.export import ExportController
+from napari_medseg.session.learn import LearnController
 from napari_medseg.session.open import OpenController
 from napari_medseg.session.prompts import SegmentController, load
-from napari_medseg.session.runner import InlineRunner, Runner
+from napari_medseg.session.recovery import RecoveryController
+from napari_medseg.session.runner import InlineRunner, Post, Runner
 from napari_medseg.session.session import Failures, Segments, Session
 from napari_medseg.session.table import TableController
 from napari_medseg.session.work import Editor
-
-
-class LateStore:
-    """The user's own corrections, imported when the first one is accepted (the import costs seconds)."""
-
-    def __init__(self) -> None:
-        self._store: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        if self._store is None:
-            from napari_medseg.learning.corrections import CorrectionStore
-
-            self._store = CorrectionStore(home_folder() / "corrections")
-        return getattr(self._store, name)
 
 
 @dataclass(eq=False)
@@ -41,7 +30,7 @@ class Services:
         The state.
     editor : Editor
         Makes the undoable steps.
-    opening, segmenting, correcting, exporting, table
+    opening, segmenting, correcting, learning, exporting, recovery, table
         One controller each.
     store, library
         Where corrections and models are kept.
@@ -54,9 +43,11 @@ class Services:
     opening: OpenController
     segmenting: SegmentController
     correcting: CorrectController
+    learning: LearnController
     exporting: ExportController
+    recovery: RecoveryController
     table: TableController
-    store: Stores
+    store: Any
     library: Library
     failures: Failures
 
@@ -66,8 +57,9 @@ def build(
     answers: Runner | None = None,
     files: Runner | None = None,
     loader: Callable[[str], Segments] = load,
-    store: Stores | None = None,
+    store: Any = None,
     library: Library | None = None,
+    post: Post = lambda call: call(),
 ) -> Services:
     """Put a session and its controllers together.
 
@@ -79,20 +71,36 @@ def build(
         Loads a model by its name.
     store, library : optional
         Where corrections and models are kept; the user's own where nothing is given.
+    post : callable
+        Runs a function on the caller's thread.
     """
     session, failures = Session(), Failures()
-    editor = Editor(session)
-    files, answers, store = files or InlineRunner(), answers or InlineRunner(), store or LateStore()
+    editor, library = Editor(session), library or Library()
+    files, answers, store = (
+        files or InlineRunner(),
+        answers or InlineRunner(),
+        store or CorrectionStore(home_folder() / "corrections"),
+    )
     segmenting = SegmentController(editor, answers, loader=loader, failures=failures)
+    opening = OpenController(editor, files, failures=failures)
+    correcting = CorrectController(editor, files, store, stop=segmenting.cancel, failures=failures)
+    learning = LearnController(session, store, library, failures=failures)
+    exporting = ExportController(editor, files, failures=failures)
+    recovery = RecoveryController(editor, opening, home_folder() / "journal", post=post)
+    correcting.accepted.connect(recovery.note_saved)
+    correcting.accepted.connect(learning.changed.emit)
+    exporting.exported.connect(recovery.note_saved)
     return Services(
         session=session,
         editor=editor,
-        opening=OpenController(editor, files, failures=failures),
+        opening=opening,
         segmenting=segmenting,
-        correcting=CorrectController(editor, files, store, stop=segmenting.cancel, failures=failures),
-        exporting=ExportController(editor, files, failures=failures),
+        correcting=correcting,
+        learning=learning,
+        exporting=exporting,
+        recovery=recovery,
         table=TableController(editor),
         store=store,
-        library=library or Library(),
+        library=library,
         failures=failures,
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_medseg.imaging.volume import LabelMap, Volume
     from napari_medseg.segmentation.prompts import Prompt
     from napari_medseg.session.export import Saved
+    from napari_medseg.session.recovery import Unsaved
     from napari_medseg.session.work import ScanWork
 
 
@@ -101,6 +102,8 @@ class Session:
         Long work that runs beside the user's own: fine-tuning.
     busy : Job, optional
         What the user waits for: reading a scan, the model's answer, an export.
+    unsaved : tuple of Unsaved
+        Work of earlier sessions that can be brought back.
     saved : Saved, optional
         What the last export left on disk.
     question : str
@@ -119,6 +122,7 @@ class Session:
     model_name: str = "click"
     job: Job | None = None
     busy: Job | None = None
+    unsaved: tuple[Unsaved, ...] = ()
     saved: Saved | None = None
     question: str = ""
     message: str = ""

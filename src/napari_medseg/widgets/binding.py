@@ -41,7 +41,7 @@ def bind(viewer: ViewerModel, services: Services | None = None) -> Binding:
 def _threaded() -> Services:
     post = GuiThread()
     answers, files = ThreadRunner(post, name="medseg-model"), ThreadRunner(post, name="medseg-files")
-    services = build(answers=answers, files=files)
+    services = build(answers=answers, files=files, post=post)
     for runner in (answers, files):
         weakref.finalize(services, runner.close)
     return services

@@ -34,6 +34,7 @@ class PromptLayers:
         self.viewer, self.bridge, self.session = viewer, bridge, bridge.session
         self._points: Points | None = None
         self._shapes: Shapes | None = None
+        self._drawn: tuple[Prompt | None, ...] = ()
         self.session.events.lesions.connect(self.draw)
         self.session.events.active_label.connect(self.draw)
         self.session.events.volume.connect(self._on_volume)
@@ -46,9 +47,13 @@ class PromptLayers:
             return
         active = self.session.active
         prompts = self.session.prompts if active is not None and active.visible else ()
+        drawn = (*prompts, drawing)
+        if drawn == self._drawn:
+            return
         self._draw_clicks(volume, [each for each in prompts if isinstance(each, Click)])
         lines = [each for each in (*prompts, drawing) if isinstance(each, Box | Scribble)]
         self._draw_lines(volume, lines)
+        self._drawn = drawn
 
     def _draw_clicks(self, volume: Volume, clicks: Sequence[Click]) -> None:
         if not clicks and (self._points is None or not len(self._points.data)):
@@ -115,13 +120,14 @@ class PromptLayers:
         for layer in (self._points, self._shapes):
             if layer is not None and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
+        self._drawn = ()
         self.draw()
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._points:
-            self._points = None
+            self._points, self._drawn = None, ()
         if event.value is self._shapes:
-            self._shapes = None
+            self._shapes, self._drawn = None, ()
 
 
 def colour_of(prompt: Prompt) -> str:
