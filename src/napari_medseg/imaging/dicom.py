@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from napari_medseg.errors import ImagingError
-from napari_medseg.imaging.dicom_file import is_dicom
+from napari_medseg.imaging.dicom_file import is_dicom, modality_of
 from napari_medseg.imaging.dicom_find import Found, Progress, SeriesInfo, ShouldStop, find_series
 from napari_medseg.imaging.dicom_pixels import read_stack
 from napari_medseg.imaging.dicom_series import Stack
@@ -22,6 +22,7 @@ __all__ = [
     "dicom_source",
     "is_dicom",
     "list_series",
+    "modality_of",
     "read_first",
     "read_listed",
     "read_series",

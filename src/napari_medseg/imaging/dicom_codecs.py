@@ -87,6 +87,9 @@ def _decode_jpeg(data: bytes, layout: PixelLayout) -> NDArray[Any]:
     _check_size(size, layout)
     if marker == 0xF7:
         return np.asarray(_decoded(imagecodecs.jpegls_decode, data))
+    # libjpeg paints what is missing grey and only murmurs.
+    if b"\xff\xd9" not in data[-64:]:
+        raise DamagedDicom("its compressed frame is cut off")
     options: dict[str, Any] = {}
     if layout.n_samples == 3:
         # libjpeg takes three components without an Adobe marker for YCbCr.
@@ -103,7 +106,7 @@ def _decode_jpeg2000(data: bytes, transfer_syntax: str, layout: PixelLayout) -> 
     start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
     if start < 0:
         raise DamagedDicom(
-            f"its pixels are compressed in a way that cannot be read (transfer syntax {transfer_syntax})"
+            f"its pixels are compressed in an unknown way (transfer syntax {transfer_syntax})"
         )
     if len(data) < start + 42:
         raise DamagedDicom("its JPEG 2000 frame is cut off")

@@ -108,6 +108,14 @@ def is_dicom(path: Path) -> bool:
     return True
 
 
+def modality_of(path: Path) -> str:
+    """Modality of a file ("CT", "SEG", "RTSTRUCT", ...); empty where it is not DICOM or does not say."""
+    try:
+        return open_dicom(path).elements.text(0x00080060)
+    except (NotDicom, DamagedDicom, OSError):
+        return ""
+
+
 def inflated_data_set(path: Path) -> bytes:
     """Data set of a deflated file, in which the offset of its pixel data counts."""
     data = path.read_bytes()

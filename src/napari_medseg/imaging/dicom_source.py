@@ -11,7 +11,7 @@ from napari_medseg.imaging.dicom_headers import Plane
 from napari_medseg.imaging.dicom_series import Stack
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SourcePlane:
     """One slice's file, and which image it was when it was read."""
 
@@ -24,7 +24,7 @@ class SourcePlane:
     n_frames: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class DicomSource:
     """The series behind a volume; stands in ``metadata["dicom"]`` of volumes and of their masks.
 

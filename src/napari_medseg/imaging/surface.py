@@ -68,7 +68,7 @@ def surface_of(label_map: LabelMap, label: int = 1) -> Surface:
     box = _box(is_label)
     # One voxel of background on every side closes the surface at the edge of the scan.
     padded = np.pad(is_label[box], 1).astype(np.float32)
-    corners, triangles, _, _ = marching_cubes(padded, 0.5)
+    corners, triangles, _, _ = marching_cubes(padded, 0.5)  # type: ignore[no-untyped-call]
     index = corners.astype(np.float64) - 1.0 + [part.start for part in box]
     vertices = index @ label_map.affine[:3, :3].T + label_map.affine[:3, 3]
     surface = Surface(vertices, triangles.astype(np.int64))
@@ -80,7 +80,7 @@ def surface_of(label_map: LabelMap, label: int = 1) -> Surface:
 def write_surface(path: str | Path, label_map: LabelMap, label: int = 1) -> Path:
     """Save the surface of a label as binary STL or as OBJ, in RAS+ millimetres, and check the file.
 
-    The header says ``SPACE=RAS``, which 3D Slicer obeys; programs that expect LPS need the first two coordinates negated.
+    The header says ``SPACE=RAS``, which 3D Slicer obeys; for programs that expect LPS negate the first two coordinates.
 
     Parameters
     ----------
