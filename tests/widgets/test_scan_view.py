@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
+from napari.utils.events import EventedModel
 
-from napari_medseg.imaging.orientation import to_memory
+from napari_medseg.imaging.files import read_volume
 from napari_medseg.imaging.volume import LabelMap, Volume
-from napari_medseg.widgets import scan_view, windows
+from napari_medseg.widgets import commands, preferences, scan_view, windows
 from napari_medseg.widgets.labels_layer import label_map_arguments
 from napari_medseg.widgets.orientation_letters import letters_of
 
@@ -25,8 +28,8 @@ IN_RAS = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S":
 SPL_IN_RAS = np.array([[0, 0, 1], [0, -1, 0], [-1, 0, 0]])
 
 
-def stored(order: tuple[tuple[int, ...], tuple[bool, ...]], spacing: tuple[float, float, float]) -> Volume:
-    """A one-voxel marker at MARKER_RAS, stored on disk in one of 48 axis orders, as a reader hands it on."""
+def stored(path: Path, order: tuple[tuple[int, ...], tuple[bool, ...]], spacing: tuple[float, float, float]) -> Path:
+    """A file with a one-voxel marker at MARKER_RAS, its axes in one of 48 orders."""
     shape = (6, 8, 10)
     affine = np.array([[0, 0, -spacing[2], 0], [0, -spacing[1], 0, 0], [spacing[0], 0, 0, 0], [0, 0, 0, 1.0]])
     index = np.array([2, 5, 3])
@@ -39,8 +42,8 @@ def stored(order: tuple[tuple[int, ...], tuple[bool, ...]], spacing: tuple[float
         disk = np.flip(disk, axis)
         disk_affine[:, 3] += disk_affine[:, axis] * (disk.shape[axis] - 1)
         disk_affine[:, axis] *= -1
-    memory, memory_affine, grid = to_memory(disk, disk_affine)
-    return Volume(memory, memory_affine, name="marker", modality="MR", grid=grid)
+    nib.save(nib.Nifti1Image(disk, disk_affine), path)
+    return path
 
 
 def volume_with(affine: np.ndarray, shape: tuple[int, int, int] = (6, 8, 10), **kwargs: object) -> Volume:
@@ -74,13 +77,13 @@ def viewer() -> Iterator[ViewerModel]:
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_every_axis_order_is_shown_at_its_place_and_upright(viewer: ViewerModel, order: tuple) -> None:
+def test_every_axis_order_is_shown_at_its_place_and_upright(viewer: ViewerModel, order: tuple, tmp_path: Path) -> None:
     r, a, s = MARKER_RAS
     planes = SPACINGS if ORDERS.index(order) % 7 == 0 else ("axial",)
     for plane in planes:
-        layer = scan_view.add_volume(viewer, stored(order, SPACINGS[plane]))
+        layer = scan_view.add_volume(viewer, read_volume(stored(tmp_path / "marker.nii", order, SPACINGS[plane])))
         marker = np.argwhere(np.asarray(layer.data) == MARK)[0]
-        np.testing.assert_allclose(layer.data_to_world(marker), (s, -a, -r), atol=1e-9)
+        np.testing.assert_allclose(layer.data_to_world(marker), (s, -a, -r), atol=1e-5)
         assert scan_view.plane_of(viewer) == plane
         assert letters(viewer) == LETTERS[plane]
         assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
@@ -284,6 +287,34 @@ def test_furniture_comes_with_the_first_scan_and_leaves_with_the_last(viewer: Vi
 
     scan_view.add_volume(viewer, volume_with(axial()))
     assert letters(viewer) == "RLAP"
+
+
+class Preferences(EventedModel):
+    texts: bool = True
+    letter_size: int = 18
+    text_size: int = 10
+
+
+def test_texts_can_be_hidden_and_letters_sized(viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Preferences()
+    monkeypatch.setattr(preferences, "view_preferences", lambda: settings)
+    scan_view.add_volume(viewer, volume_with(axial(), name="Mrs Smith"))
+    furniture = scan_view.furnish(viewer)
+    assert "Mrs Smith" in furniture.text("scan")
+
+    commands.toggle_texts(viewer)
+    assert settings.texts is False
+    assert furniture.text("scan") == ""
+    assert letters(viewer) == "RLAP"
+    settings.letter_size = 30
+    assert viewer.canvas.overlays["medseg_left"].font_size == 30
+    commands.toggle_texts(viewer)
+    assert "Mrs Smith" in furniture.text("scan")
+
+
+def test_settings_are_those_of_the_manifest() -> None:
+    settings = preferences.view_preferences()
+    assert set(type(settings).model_fields) == set(Preferences.model_fields)
 
 
 def test_a_single_slice_is_a_scan_too(viewer: ViewerModel) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import napari
 from napari.utils.notifications import show_info
 
-from napari_medseg.widgets import scan_view, windows
+from napari_medseg.widgets import preferences, scan_view, windows
 
 
 def show_axial(viewer: napari.Viewer) -> None:
@@ -30,3 +30,9 @@ def show_next_window(viewer: napari.Viewer) -> None:
         show_info("Open a scan first: window presets belong to scans.")
         return
     windows.next_window(layer)
+
+
+def toggle_texts(viewer: napari.Viewer | None = None) -> None:
+    """Show or hide the texts (name, slice, window, position) beside every scan, as before a screenshot."""
+    settings = preferences.view_preferences()
+    settings.texts = not settings.texts

@@ -11,7 +11,7 @@ from napari.layers import Image
 from napari.utils.color import ColorValue
 
 from napari_medseg.imaging.orientation import acquisition_axis
-from napari_medseg.widgets import key_bindings
+from napari_medseg.widgets import key_bindings, preferences
 from napari_medseg.widgets.orientation_letters import EDGES, PLANES, edge_letters, upright_orientation
 from napari_medseg.widgets.scan_layers import scan_layer, show_plane, volume_of
 from napari_medseg.widgets.scan_texts import describe_position, describe_scan
@@ -27,7 +27,6 @@ _POSITIONS = {
     "scan": "top_left",
     "cursor": "bottom_left",
 }
-_LETTER_SIZE, _TEXT_SIZE = 18.0, 10.0
 _INK, _SHADE = ColorValue("#fff3b0"), ColorValue("#000000a0")
 
 
@@ -44,6 +43,8 @@ class Furniture:
         self._viewer = ref(viewer)
         self._order: tuple[int, ...] = viewer.dims.order
         self._before: tuple[Any, bool] | None = None
+        self._preferences = preferences.view_preferences()
+        self._preferences.events.connect(self._on_preferences)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._write_all)
@@ -110,18 +111,23 @@ class Furniture:
             _face_the_patient(viewer)
         self._write_all()
 
+    def _on_preferences(self) -> None:
+        viewer = self._viewer()
+        if viewer is not None and self.is_visible:
+            for place in _POSITIONS:
+                viewer.canvas.overlays[_key(place)].font_size = self._font_size(place)
+            self._write_all()
+
+    def _font_size(self, place: str) -> float:
+        return float(self._preferences.letter_size if place in EDGES else self._preferences.text_size)
+
     def _appear(self, viewer: ViewerModel) -> None:
         scale_bar = viewer.canvas.overlays["scale_bar"]
         self._before = (viewer.scene.camera.orientation, scale_bar.visible)
         scale_bar.visible = True
         for place, position in _POSITIONS.items():
-            is_letter = place in EDGES
             viewer.canvas.overlays[_key(place)] = TextOverlay(
-                position=position,
-                font_size=_LETTER_SIZE if is_letter else _TEXT_SIZE,
-                color=_INK,
-                box_color=_SHADE,
-                visible=is_letter,
+                position=position, font_size=self._font_size(place), color=_INK, box_color=_SHADE
             )
         layer = scan_layer(viewer)
         volume = volume_of(layer) if layer is not None else None
@@ -155,6 +161,8 @@ class Furniture:
 
     def _write(self, place: str, text: str) -> None:
         viewer = self._viewer()
+        if place not in EDGES and not self._preferences.texts:
+            text = ""
         overlay = viewer.canvas.overlays.get(_key(place)) if viewer is not None else None
         if overlay is not None:
             # napari measures long lines a little too short for their box

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.key_bindings import coerce_keybinding
 from npe2 import PluginManager
 
+from napari_medseg.widgets.preferences import PLUGIN
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-_PLUGIN = "napari-medseg"
 
 
 def contributed() -> tuple[tuple[str, Callable[[Any], Any]], ...]:
     """Keys of the manifest, as napari writes them (``"Shift-A"``), each with a function of the viewer."""
     manager = PluginManager.instance()
-    if _PLUGIN not in manager:
+    if PLUGIN not in manager:
         manager.discover()
-    bindings = manager.get_manifest(_PLUGIN).contributions.keybindings or ()
+    bindings = manager.get_manifest(PLUGIN).contributions.keybindings or ()
     return tuple((each.key.replace("+", "-"), _runner(each.command)) for each in bindings)
 
 
