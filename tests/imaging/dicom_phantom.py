@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +134,13 @@ def enhanced(
         frames.append(item)
     ds.PerFrameFunctionalGroupsSequence = frames
     return ds
+
+
+def spoiled_copies(data: bytes, n: int, seed: int = 5) -> Iterator[bytes]:
+    """Yield copies with a few random bytes changed after the preamble."""
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        copy = bytearray(data)
+        for at in rng.integers(132, len(data), 4):
+            copy[at] = rng.integers(256)
+        yield bytes(copy)
