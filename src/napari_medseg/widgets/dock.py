@@ -18,6 +18,7 @@ from napari_medseg.session.session import Job
 from napari_medseg.widgets.binding import bind
 from napari_medseg.widgets.correct_panel import CorrectPanel
 from napari_medseg.widgets.export_panel import ExportPanel
+from napari_medseg.widgets.learn_panel import LearnPanel
 from napari_medseg.widgets.lesion_table import LesionTable
 from napari_medseg.widgets.look import INDENT, Look, stylesheet
 from napari_medseg.widgets.open_panel import OpenPanel, describe, dropped_paths
@@ -47,6 +48,7 @@ class MedSegDock(QWidget):
         )  # napari hands plugins a proxy
         self._opened: tuple[Volume | None, bool] = (None, True)
         self._shortcuts: list[QShortcut] = []
+        self._has_drawn_learn = False
         binding = bind(self.viewer, services)
         self.services, self.bridge, self.tools = binding.services, binding.bridge, binding.tools
         self.session = self.services.session
@@ -55,7 +57,7 @@ class MedSegDock(QWidget):
         self._on_theme()
         self._draw()
         self._on_busy(None)
-        self.steps["Learn"].show_state(available=False, hint="Accept a correction first.")
+        self._draw_learn()
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Bind the keys once the window around the dock is known."""
@@ -93,7 +95,7 @@ class MedSegDock(QWidget):
             "Open": OpenPanel(self.services),
             "Segment": SegmentPanel(self.services, self.tools, table),
             "Correct": CorrectPanel(self.services, self.bridge, self.tools),
-            "Learn": self._learn_panel(),
+            "Learn": LearnPanel(self.services.learning),
             "Export": ExportPanel(self.services),
         }
         self.steps = {name: Step(number, name, panel) for number, (name, panel) in enumerate(self.panels.items(), 1)}
@@ -115,9 +117,6 @@ class MedSegDock(QWidget):
         layout.setSpacing(0)
         layout.addWidget(scroll, 1)
         layout.addWidget(self._footer())
-
-    def _learn_panel(self) -> QWidget:
-        return QWidget()
 
     def _footer(self) -> QFrame:
         footer = QFrame()
@@ -151,6 +150,8 @@ class MedSegDock(QWidget):
         events.message.connect(self._on_message)
         events.busy.connect(self._on_busy)
         self.services.editor.stepped.connect(self._draw)
+        self.services.learning.changed.connect(self._draw_learn)
+        self.services.correcting.accepted.connect(self._on_accepted)
         self.services.failures.unexpected.connect(_show_traceback)
         self.viewer.events.theme.connect(self._on_theme)
 
@@ -201,6 +202,19 @@ class MedSegDock(QWidget):
         hint = f"{volume.name}\n{describe(volume)}" if volume is not None else ""
         warning = "\n".join(volume.warnings) if volume is not None else ""
         self.steps["Open"].show_state(available=True, hint=hint, warning=warning, is_open=is_open)
+
+    def _draw_learn(self, *, is_open: bool | None = None) -> None:
+        learning = self.services.learning
+        n_corrections = learning.n_corrections()
+        is_available = n_corrections > 0 or learning.is_running
+        if is_open is None and not self._has_drawn_learn:
+            is_open = False  # corrections of earlier sessions: there when wanted, out of the way until then
+        self._has_drawn_learn = is_available
+        hint = "" if is_available else "Accept a correction first."
+        self.steps["Learn"].show_state(available=is_available, hint=hint, is_open=is_open)
+
+    def _on_accepted(self, _work: object) -> None:
+        self._draw_learn(is_open=True)
 
     def _on_message(self, text: str) -> None:
         self._message.setText(text)

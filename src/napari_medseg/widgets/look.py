@@ -99,6 +99,7 @@ def stylesheet(look: Look) -> str:
 #medseg QScrollBar::add-line:vertical, #medseg QScrollBar::sub-line:vertical {{ height: 0; width: 0; border: none; }}
 #medseg QScrollBar::add-page:vertical, #medseg QScrollBar::sub-page:vertical {{ background: transparent; }}
 #medseg #footer {{ border: none; border-top: 1px solid {look.line}; }}
+#medseg QFrame[role="card"] {{ border: 1px solid {look.warning}; border-radius: 6px; background: {look.panel}; }}
 #medseg #drop {{ border: 1px dashed {look.faint}; border-radius: 6px; background: {look.panel}; }}
 #medseg #drop[over="true"] {{ border: 1px dashed {look.accent}; background: {look.control}; }}
 """

@@ -14,6 +14,7 @@ from napari_medseg.imaging.volume import Volume
 from napari_medseg.session.services import Services
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import Look
+from napari_medseg.widgets.recovery_box import RecoveryBox
 from napari_medseg.widgets.step import button, column, repolish, row
 
 _THUMBNAIL = 48
@@ -70,7 +71,7 @@ class OpenPanel(QWidget):
         self._series.itemActivated.connect(self._on_series)
         self._series.itemClicked.connect(self._on_series)
         layout = column(self)
-        for widget in (self._drop, self._scans, self._series):
+        for widget in (RecoveryBox(self.services), self._drop, self._scans, self._series):
             layout.addWidget(widget)
         layout.addLayout(row(self._open, self._folder, stretch=0))
         layout.addLayout(row(self._sample, self._mask, stretch=0))
@@ -178,8 +179,8 @@ def dropped_paths(event: QDropEvent | None) -> list[Path]:
 
 def describe(volume: Volume) -> str:
     """Return modality, size in voxels and spacing in one line, fastest axis first."""
-    size = " × ".join(str(n) for n in reversed(volume.data.shape))
-    spacing = " × ".join(f"{step:.2f}".rstrip("0").rstrip(".") for step in reversed(volume.spacing_mm))
+    size = "×".join(str(n) for n in reversed(volume.data.shape))
+    spacing = "×".join(f"{step:.2f}".rstrip("0").rstrip(".") for step in reversed(volume.spacing_mm))
     return " · ".join(part for part in (volume.modality, size, f"{spacing} mm") if part)
 
 
