@@ -325,6 +325,29 @@ def test_a_single_slice_is_a_scan_too(viewer: ViewerModel) -> None:
     assert "slice 1 of 1" in scan_view.furnish(viewer).text("scan")
 
 
+def test_a_picture_without_sides_has_no_letters(viewer: ViewerModel, tmp_path: Path) -> None:
+    from PIL import Image as Picture
+
+    Picture.fromarray(np.arange(80, dtype=np.uint8).reshape(8, 10)).save(tmp_path / "xray.png")
+    layer = scan_view.add_volume(viewer, read_volume(tmp_path / "xray.png"))
+    furniture = scan_view.furnish(viewer)
+    assert letters(viewer) == ""
+    assert "Sides unknown" in furniture.text("scan")
+    viewer.mouse_over_canvas = True
+    viewer.cursor.position = layer.data_to_world((0, 3, 7))
+    assert furniture.text("cursor").split() == ["x", "7.0", "y", "3.0", "z", "0.0", "mm", "37"]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_letters_stand_only_where_the_file_knows_its_sides(viewer: ViewerModel, tmp_path: Path, code: int) -> None:
+    image = nib.Nifti1Image(np.zeros((6, 8, 10), np.int16), np.diag([1.0, 2.0, 3.0, 1.0]))
+    image.set_qform(image.affine, code=code)
+    image.set_sform(None, code=code)
+    nib.save(image, tmp_path / "scan.nii")
+    scan_view.add_volume(viewer, read_volume(tmp_path / "scan.nii"))
+    assert (letters(viewer) != "") == bool(code)
+
+
 def test_a_four_dimensional_neighbour_leaves_the_letters_right(viewer: ViewerModel) -> None:
     scan_view.add_volume(viewer, volume_with(axial()))
     viewer.add_image(np.zeros((2, 6, 8, 10)), name="film")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Image
+from numpy.typing import NDArray
 
 from napari_medseg.widgets.orientation_letters import PLANES, angle_between_deg, obliqueness_deg
-from napari_medseg.widgets.scan_layers import plane_of, volume_of
+from napari_medseg.widgets.scan_layers import plane_of, sides_are_known, volume_of
 from napari_medseg.widgets.windows import unit_of, window_of
 
 if TYPE_CHECKING:
@@ -38,13 +39,21 @@ def describe_position(layer: Image, world: tuple[float, ...]) -> str:
     if volume is None or len(world) < 3:
         return ""
     index = np.asarray(layer.world_to_data(world), float)
-    position = volume.position_of(index)
-    letters = ("RL"[int(position[0] < 0)], "AP"[int(position[1] < 0)], "SI"[int(position[2] < 0)])
-    text = "  ".join(f"{letter} {abs(value):.1f}" for letter, value in zip(letters, position, strict=True)) + " mm"
+    text = _place(volume, index)
     voxel = tuple(int(n) for n in np.round(index))
     if all(0 <= n < size for n, size in zip(voxel, volume.data.shape, strict=True)):
         text += f"    {_number(volume.data[voxel])} {_unit_of(layer)}".rstrip()
     return text
+
+
+def _place(volume: Volume, index: NDArray[np.float64]) -> str:
+    """Patient position in words; distances from the first pixel where the file does not say which side is which."""
+    if not sides_are_known(volume):
+        z, y, x = index * volume.spacing_mm
+        return f"x {x:.1f}  y {y:.1f}  z {z:.1f} mm"
+    position = volume.position_of(index)
+    letters = ("RL"[int(position[0] < 0)], "AP"[int(position[1] < 0)], "SI"[int(position[2] < 0)])
+    return "  ".join(f"{letter} {abs(value):.1f}" for letter, value in zip(letters, position, strict=True)) + " mm"
 
 
 def _unit_of(layer: Image) -> str:
@@ -85,6 +94,8 @@ def placement_warnings(viewer: ViewerModel, volume: Volume) -> tuple[str, ...]:
         The scan that is looked at.
     """
     notes = []
+    if not sides_are_known(volume):
+        notes.append("Sides unknown: the file does not say how it lies in the patient")
     tilt = obliqueness_deg(volume)
     if tilt > _TILT_WORTH_A_WORD_DEG:
         notes.append(f"Oblique by {tilt:.0f}°: shown along its own slices")
