@@ -17,6 +17,7 @@ from napari_medseg.imaging.orientation import (
     layer_transform,
     memory_grid,
     resample_label_map,
+    resample_volume,
     same_grid,
     to_disk,
     to_memory,
@@ -166,4 +167,21 @@ def test_resampling_onto_the_same_grid_changes_no_voxel_and_onto_another_keeps_p
         inside = ((at >= 0) & (at < data.shape)).all()
         assert result.data[index] == (data[tuple(at)] if inside else 0)
     assert describe_grid(mask) in result.warnings[-1]
+    assert describe_grid(like) in result.warnings[-1]
+
+
+def test_a_scan_on_another_oblique_grid_keeps_its_intensities_in_place():
+    _, affine, _ = to_memory(np.zeros((20, 24, 28), np.int16), order_affine((0, 1, 2), (-1, -1, 1), 12))
+    shape = (28, 24, 20)
+    z, y, x = np.indices(shape)
+    right, anterior, superior = np.moveaxis(np.stack([z, y, x, np.ones(shape)], axis=-1) @ affine[:3].T, -1, 0)
+    volume = Volume((2 * right - 3 * anterior + superior).astype(np.float32), affine, name="mr")
+    _, other, _ = to_memory(np.zeros((9, 9, 9), np.int16), order_affine((0, 1, 2), (1, -1, 1), -20))
+    other[:3, 3] += volume.position_of((14, 12, 10)) - other[:3] @ (4, 4, 4, 1)
+    like = Volume(np.zeros((9, 9, 9), np.int16), other)
+    result = resample_volume(volume, like)
+    for index in itertools.product((2, 4, 6), (2, 4, 6), (2, 4, 6)):
+        right, anterior, superior = like.position_of(index)
+        assert result.data[index] == pytest.approx(2 * right - 3 * anterior + superior, abs=1e-3)
+    assert result.name == "mr"
     assert describe_grid(like) in result.warnings[-1]

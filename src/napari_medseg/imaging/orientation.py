@@ -211,6 +211,28 @@ def resample_label_map(label_map: LabelMap, like: Volume | LabelMap) -> LabelMap
     )
 
 
+def resample_volume(volume: Volume, like: Volume | LabelMap) -> Volume:
+    """Put a scan onto another grid (linear interpolation), to overlay two scans that lie differently.
+
+    For looking at: outside the scan stands its smallest value. Both grids are named in the result's warnings.
+    """
+    from scipy.ndimage import affine_transform
+
+    step = np.linalg.solve(volume.affine, like.affine)
+    data = affine_transform(
+        volume.data,
+        step[:3, :3],
+        step[:3, 3],
+        output_shape=like.data.shape,
+        output=np.float32,
+        order=1,
+        mode="constant",
+        cval=float(volume.data.min()),
+    )
+    note = f"The scan was resampled (linear) from {describe_grid(volume)} to {describe_grid(like)}."
+    return replace(volume, data=data, affine=like.affine.copy(), grid=like.grid, warnings=(*volume.warnings, note))
+
+
 def describe_grid(volume: Volume | LabelMap) -> str:
     """Shape and spacing of a grid in words, ``(z, y, x)``."""
     shape = " x ".join(str(n) for n in volume.data.shape)
