@@ -75,7 +75,7 @@ samples: setup
 	$(BIN)/python -m napari_medseg.imaging.phantom sample_data
 
 bench: setup
-	@for script in tests/benchmarks/bench_*.py; do \
+	@for script in tests/benchmarks/*.py; do \
 	  echo "== $$script"; $(ON_A_SCREEN) $(BIN)/python $$script || exit 1; \
 	done
 

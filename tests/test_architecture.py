@@ -25,7 +25,8 @@ BELOW = {
 BELOW["widgets"] = {*BELOW["session"], "session"}
 BELOW["demo"] = {*BELOW["session"], "session"}
 BELOW["terminal"] = set()
-BELOW["cli"] = {*BELOW["demo"], "demo", "terminal"}
+BELOW["cli_models"] = {"models", "terminal"}
+BELOW["cli"] = {*BELOW["demo"], "demo", "terminal", "cli_models"}
 BELOW["__main__"] = {"cli"}
 BELOW["errors"] = set()
 FOR_ALL = {"errors"}
@@ -107,7 +108,7 @@ def test_the_rule_itself(room: str, name: str, in_function: bool, allowed: bool)
 
 def _loaded_by(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(' '.join(sorted({{name.partition('.')[0] for name in sys.modules}})))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=170)
     return set(done.stdout.split())
 
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg import __version__
+from napari_medseg.cli_models import models_arguments, run_models_command
 from napari_medseg.errors import MedSegError
 from napari_medseg.terminal import (
     Results,
+    add_json,
     add_settings,
     aligned,
     checked_settings,
@@ -28,7 +30,6 @@ from napari_medseg.terminal import (
 )
 
 if TYPE_CHECKING:
-    from napari_medseg.models.card import Card
     from napari_medseg.segmentation.prompts import Point, Prompt
 
 
@@ -80,10 +81,6 @@ def _parser_of(name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print objects, one a line, and nothing else")
-
-
 def _open_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, help="scans, masks or DICOM folders to open")
 
@@ -132,7 +129,7 @@ def _segment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--box", metavar="X0,Y0,Z0,X1,Y1,Z1", type=numbers(6), help="two corners round the lesion, mm")
     parser.add_argument("--model", help="name in the library or model folder (default: the active click model)")
     parser.add_argument("--out", metavar="MASK", type=_mask_path, required=True, help="file to write, as .nii.gz")
-    _add_json(parser)
+    add_json(parser)
 
 
 def _mask_path(text: str) -> Path:
@@ -194,7 +191,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance-mm", type=float, default=2.0, help="for the surface Dice (default: 2)")
     parser.add_argument("--patients", metavar="REGEX", help="for folders: the patient in a file name, as a first group")
     parser.add_argument("--report", metavar="DIR", type=Path, help="write figures.csv and report.html into this folder")
-    _add_json(parser)
+    add_json(parser)
 
 
 def _evaluate(options: argparse.Namespace, results: Results) -> None:
@@ -232,7 +229,7 @@ def _fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the new version, whatever the verdict")
     parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
     add_settings(parser, FineTuneSettings, ("steps", "learning_rate", "device"))
-    _add_json(parser)
+    add_json(parser)
 
 
 def _fine_tune(options: argparse.Namespace, results: Results) -> None:
@@ -249,8 +246,11 @@ def _fine_tune(options: argparse.Namespace, results: Results) -> None:
         raise MedSegError("there is nothing to learn from: give at least one --pair SCAN MASK or --corrections DIR")
     from napari_medseg.learning.fine_tune import fine_tune
     from napari_medseg.segmentation.load import load_model
+    from napari_medseg.segmentation.segmenter import Segmenter
 
     model = load_model(options.model)
+    if not isinstance(model, Segmenter):
+        raise MedSegError(f"the model '{model.name}' has no weights that could learn: choose another with --model")
     with stop_on_signal() as should_stop:
         for report in fine_tune(
             model,
@@ -273,7 +273,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the state in that folder")
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
     add_settings(parser, ClickTraining, ("minutes", "steps", "seed", "workers"))
-    _add_json(parser)
+    add_json(parser)
 
 
 def _train(options: argparse.Namespace, results: Results) -> None:
@@ -292,112 +292,14 @@ def _train(options: argparse.Namespace, results: Results) -> None:
     results.say(f"{options.out}: weights and card written")
 
 
-def _models_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|rollback|activate|export|import")
-    _add_json(actions.add_parser("list", help="all models and versions; a star marks the active one"))
-    for name, what in (
-        ("show", "the card of a version"),
-        ("rollback", "go back to the version that was active before"),
-        ("activate", "make a version the active one"),
-        ("export", "copy a version into a folder"),
-    ):
-        action = actions.add_parser(name, help=what)
-        action.add_argument("name", nargs="?", default="click", help="name in the library (default: click)")
-        if name != "rollback":
-            action.add_argument("--version", type=int, required=name == "activate", help="default: the active one")
-        if name == "export":
-            action.add_argument("--out", type=Path, required=True, help="folder to write")
-        _add_json(action)
-    action = actions.add_parser("import", help="check a model folder and add it as a new version, not yet active")
-    action.add_argument("folder", type=Path, help="model folder: weights.safetensors and card.json")
-    action.add_argument("--name", help="name in the library (default: the one in its card)")
-    _add_json(action)
-
-
-def _models(options: argparse.Namespace, results: Results) -> None:
-    _MODEL_ACTIONS[options.action](options, results)
-
-
-def _list_models(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.models.library import Library
-
-    library = Library()
-    lines = [["model", "version", "made", "labels"]]
-    for name in library.names():
-        for card in library.versions(name):
-            is_active = card.version == library.active(name)
-            labels = ", ".join(card.labels.values()) or "what is clicked"
-            lines.append([name, f"{'*' if is_active else ' '} {card.version}", card.created[:10], labels])
-            results.put({**card.model_dump(mode="json"), "name": name, "active": is_active})
-    results.say(aligned(lines))
-
-
-def _show_model(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.models.checkpoint import read_card
-    from napari_medseg.models.library import Library
-
-    card = read_card(Library().path(options.name, options.version))
-    results.put(card)
-    results.say(card.model_dump_json(indent=2))
-
-
-def _roll_back(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.models.library import Library
-
-    _say_active(results, options.name, Library().rollback(options.name))
-
-
-def _activate(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.models.library import Library
-
-    Library().activate(options.name, options.version)
-    _say_active(results, options.name, options.version)
-
-
-def _say_active(results: Results, name: str, version: int) -> None:
-    results.put({"name": name, "active": version})
-    results.say(f"{name} version {version} is active")
-
-
-def _export_model(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.models.checkpoint import load_checkpoint, save_checkpoint
-    from napari_medseg.models.library import Library
-
-    checkpoint = load_checkpoint(Library().path(options.name, options.version))
-    _say_stored(results, checkpoint.card, save_checkpoint(options.out, checkpoint.network, checkpoint.card))
-
-
-def _import_model(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.models.checkpoint import load_checkpoint
-    from napari_medseg.models.library import Library
-
-    library, checkpoint = Library(), load_checkpoint(options.folder)
-    name = options.name or checkpoint.card.name
-    version = library.add(name, checkpoint)
-    _say_stored(
-        results, checkpoint.card.model_copy(update={"name": name, "version": version}), library.path(name, version)
-    )
-
-
-def _say_stored(results: Results, card: Card, folder: Path) -> None:
-    results.put({"name": card.name, "version": card.version, "folder": str(folder)})
-    results.say(f"{card.title} is in {folder}")
-
-
-_MODEL_ACTIONS: dict[str, Callable[[argparse.Namespace, Results], None]] = {
-    "list": _list_models,
-    "show": _show_model,
-    "rollback": _roll_back,
-    "activate": _activate,
-    "export": _export_model,
-    "import": _import_model,
-}
 _OPEN = _Command("Open napari with the MedSeg dock, and the files given.", _open_arguments, _open)
 _COMMANDS = {
     "demo": _Command("The whole story on the sample scan.", _demo_arguments, _demo),
     "segment": _Command("Segment a scan, from clicks or automatically.", _segment_arguments, _segment),
     "fine-tune": _Command("Teach a model with corrected masks.", _fine_tune_arguments, _fine_tune),
     "evaluate": _Command("Compare a mask, or a folder of them, with its reference.", _evaluate_arguments, _evaluate),
-    "models": _Command("List, show, activate, roll back, export and import models.", _models_arguments, _models),
+    "models": _Command(
+        "List, show, activate, roll back, export and import models.", models_arguments, run_models_command
+    ),
     "train-click-model": _Command("Train the click model anew.", _train_arguments, _train),
 }

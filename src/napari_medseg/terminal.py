@@ -97,6 +97,8 @@ def with_joined_values(words: Sequence[str]) -> list[str]:
 
 
 def numbers(n: int) -> Callable[[str], tuple[float, ...]]:
+    """Return a reader of `n` numbers with commas between them, for argparse."""
+
     def millimetres(text: str) -> tuple[float, ...]:
         values = tuple(float(word) for word in text.split(","))
         if len(values) != n:
@@ -104,6 +106,11 @@ def numbers(n: int) -> Callable[[str], tuple[float, ...]]:
         return values
 
     return millimetres
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print objects, one a line, and nothing else")
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: type[BaseModel], names: Sequence[str]) -> None:
