@@ -15,7 +15,6 @@ from napari_medseg.segmentation.classical import GeodesicSegmenter
 from napari_medseg.segmentation.click import choose
 from napari_medseg.segmentation.prompts import Box, Click, Scribble
 from napari_medseg.segmentation.segmenter import Segmenter
-from napari_medseg.segmentation.views import View
 
 AFFINE = np.array([[0, 0, -0.9, 40.0], [0, -0.9, 0, 31.0], [2.5, 0, 0, -80.0], [0, 0, 0, 1.0]])
 
@@ -134,13 +133,9 @@ def test_cancel_stops_before_the_network_runs(untrained: Segmenter, volume: Volu
         untrained.segment(volume, [Click(at((9, 33, 30)))], should_stop=lambda: True)
 
 
-def test_the_view_with_the_best_estimate_and_agreement_is_chosen() -> None:
-    views = [View(np.zeros(3), e, 16) for e in (20.0, 40.0, 80.0)]
-    probabilities = [np.zeros((16, 16, 16), np.float32) for _ in views]
-    probabilities[0][:] = 1.0
-    probabilities[1][4:12, 4:12, 4:12] = 1.0
-    probabilities[2][6:10, 6:10, 6:10] = 1.0
-    assert choose(views, probabilities, np.array([0.3, 0.8, 0.7], np.float32)) == 1
+def test_the_view_with_the_best_estimate_that_found_something_is_chosen() -> None:
+    found, empty = np.full((16, 16, 16), 0.9, np.float32), np.zeros((16, 16, 16), np.float32)
+    assert choose([found, found, empty], np.array([0.3, 0.8, 0.9], np.float32)) == 1
 
 
 def test_the_geodesic_method_finds_a_bright_lesion_and_takes_corrections(volume: Volume, lesion: np.ndarray) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -19,6 +20,7 @@ from napari_medseg.learning.synthetic import SyntheticScan, make_scan
 from napari_medseg.segmentation.views import VALID, Prompts, View, render, sample
 
 Floats = NDArray[np.float32]
+Target = tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,41 +109,50 @@ def draw_samples(
 ) -> list[Sample]:
     """Draw a batch: views of one fresh synthetic scan, and of real ones, each collection as often as the others."""
     n_synthetic = n if not scans else int(rng.binomial(n, synthetic_share))
-    samples: list[Sample] = []
-    synthetic = make_scan(rng) if n_synthetic else None
-    image: NDArray[np.generic]
-    groups: dict[str, list[LabelledScan]] = {}
-    for scan in scans:
-        groups.setdefault(scan.group, []).append(scan)
-    names = sorted(groups)
-    while len(samples) < n:
-        if synthetic is not None and len(samples) < n_synthetic:
-            found = _synthetic_target(rng, synthetic)
-            if found is None:
-                synthetic = make_scan(rng)
-                continue
-            image, mask, spacing = synthetic.image, found, synthetic.spacing_mm
+    fresh = make_scan(rng) if n_synthetic else None
+    samples = []
+    for k in range(n):
+        if k < n_synthetic and fresh is not None:
+            target, fresh = _synthetic_target(rng, fresh)
         else:
-            group = groups[names[int(rng.integers(len(names)))]]
-            scan = group[int(rng.integers(len(group)))]
-            image, mask, spacing = scan.image, scan.mask, scan.spacing_mm
-        samples.append(_augmented(rng, make_sample(rng, image, mask, spacing, size)))
+            target = _real_target(rng, scans)
+        samples.append(_augmented(rng, make_sample(rng, *target, size)))
     return samples
 
 
-def _synthetic_target(rng: Generator, scan: SyntheticScan) -> NDArray[np.bool_] | None:
-    """One object of the scan, lesions more often than organs: the component that a random voxel of it lies in."""
-    numbers, counts = np.unique(scan.objects, return_counts=True)
-    usable = [(int(k), k in scan.lesions) for k, m in zip(numbers, counts, strict=True) if k > 0 and m >= 8]
-    if not usable:
-        return None
-    weights = np.array([5.0 if is_lesion else 1.0 for _, is_lesion in usable])
-    number = usable[int(rng.choice(len(usable), p=weights / weights.sum()))][0]
-    components = cc3d.connected_components(scan.objects == number, connectivity=6)
-    inside = np.argwhere(components)
-    chosen = components[tuple(inside[int(rng.integers(len(inside)))])]
-    mask: NDArray[np.bool_] = components == chosen
-    return mask if mask.sum() >= 8 else None
+def draw_target(rng: Generator, scans: Sequence[LabelledScan], synthetic_share: float) -> Target:
+    """Draw one scan and one lesion or organ in it."""
+    if rng.random() < synthetic_share:
+        return _synthetic_target(rng, make_scan(rng))[0]
+    return _real_target(rng, scans)
+
+
+def _real_target(rng: Generator, scans: Sequence[LabelledScan]) -> Target:
+    """A scan of a random collection: each collection as often as the others, however many scans it has."""
+    names = sorted({s.group for s in scans})
+    name = names[int(rng.integers(len(names)))]
+    group = [s for s in scans if s.group == name]
+    scan = group[int(rng.integers(len(group)))]
+    return scan.image, scan.mask, scan.spacing_mm
+
+
+def _synthetic_target(rng: Generator, scan: SyntheticScan) -> tuple[Target, SyntheticScan]:
+    """One object of the scan, lesions more often than organs: the component that a random voxel of it lies in.
+
+    A scan without an object large enough is replaced; the one in use is returned too.
+    """
+    while True:
+        numbers, counts = np.unique(scan.objects, return_counts=True)
+        usable = [(int(k), k in scan.lesions) for k, m in zip(numbers, counts, strict=True) if k > 0 and m >= 8]
+        if usable:
+            weights = np.array([5.0 if is_lesion else 1.0 for _, is_lesion in usable])
+            number = usable[int(rng.choice(len(usable), p=weights / weights.sum()))][0]
+            components = cc3d.connected_components(scan.objects == number, connectivity=6)
+            inside = np.argwhere(components)
+            mask = components == components[tuple(inside[int(rng.integers(len(inside)))])]
+            if mask.sum() >= 8:
+                return (scan.image, mask, scan.spacing_mm), scan
+        scan = make_scan(rng)
 
 
 def make_sample(
@@ -155,7 +166,7 @@ def make_sample(
     previous = _damaged_in_array(rng, mask, low, high) if correcting else None
     prompts = _prompts(rng, mask, previous, low, high, spacing)
     if previous is None:
-        extent = diameter * float(np.exp(rng.uniform(np.log(0.6), np.log(9.0))))
+        extent = diameter * float(np.exp(rng.uniform(np.log(0.3), np.log(6.0))))
         anchor = prompts.points[0] if len(prompts.points) else (low + high - 1) / 2
     else:
         extent = diameter * float(rng.uniform(1.1, 2.6))

@@ -32,11 +32,13 @@ from napari_medseg.learning.samples import (
     is_held_out,
     read_pairs,
 )
+from napari_medseg.learning.view_quality import fit_quality
 from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import save_checkpoint
 from napari_medseg.networks.click_unet import WIDTHS, ClickUNet
 from napari_medseg.segmentation.views import BALL_RADIUS, FADE, NEGATIVE, POSITIVE, PREVIOUS, VALID
 
+Batch = tuple[Tensor, Tensor, Tensor]
 _STATE = "training_state.pt"
 _VALIDATION_SEED = 20_000_003
 
@@ -61,6 +63,9 @@ class ClickTraining(BaseModel):
     ema: float = Field(0.998, ge=0, lt=1, title="EMA", description="Decay of the averaged weights that are kept.")
     rounds: int = Field(
         2, ge=1, title="Rounds", description="How often a batch is used, each time with one more click."
+    )
+    ladders: int = Field(
+        600, gt=0, title="Ladders", description="Clicks on which the choice among views of several sizes is fitted."
     )
     workers: int = Field(1, ge=0, title="Workers", description="Processes that prepare batches.")
 
@@ -127,7 +132,7 @@ def click_loss(logits: Tensor, quality: Tensor, inputs: Tensor, truth: Tensor, t
         reached = 2 * (mask * truth).sum(axes) / (mask.sum(axes) + total.clamp_min(1e-3))
         reached = reached.clamp(0, 1)
     estimate = F.binary_cross_entropy_with_logits(quality, reached)
-    return (dice + 2.0 * bce).mean() + 0.3 * estimate, reached
+    return (dice + 2.0 * bce).mean() + estimate, reached
 
 
 def next_round(inputs: Tensor, truth: Tensor, logits: Tensor, rng: Random) -> Tensor:
@@ -264,11 +269,25 @@ def train_click_model(
     pairs = find_pairs(data, settings.collections) if settings.collections else []
     scans = read_pairs(p for p in pairs if not is_held_out(p[3]))
     check = _validation_batches(read_pairs(p for p in pairs if is_held_out(p[3])), settings)
-    losses, since = [], time.perf_counter()
+    if run.progress() < 1.0:
+        yield from _learn(run, scans, check, out, save_every)
+    error = fit_quality(run.average, scans, np.random.default_rng(settings.seed), n_clicks=settings.ladders)
+    dice = _validate(run, check)
+    save_checkpoint(out, run.average, _card(settings, run, scans, dice))
+    told = f"the choice of scale was fitted on {settings.ladders} clicks: its estimate of Dice errs by {error:.2f}"
+    yield ClickReport(run.step, run.seconds, 1.0, 0.0, dice, told)
+    return out
+
+
+def _learn(
+    run: _Run, scans: Sequence[LabelledScan], check: Sequence[Batch], out: Path, save_every: int
+) -> Generator[ClickReport, None, None]:
+    """The loop: batches, rounds of clicks, and a state saved every now and then."""
+    settings, losses, saved = run.settings, list[float](), run.step
     batches = _Batches(scans, settings, settings.seed, run.step // settings.rounds, settings.steps)
-    saved = run.step
-    for inputs, truth, total in DataLoader(batches, batch_size=None, num_workers=settings.workers):
-        inputs, truth, total = (t.to(run.device) for t in (inputs, truth, total))
+    since = time.perf_counter()
+    for batch in DataLoader(batches, batch_size=None, num_workers=settings.workers):
+        inputs, truth, total = (t.to(run.device) for t in batch)
         rng = np.random.default_rng((settings.seed, run.step, 1))
         for round_number in range(settings.rounds):
             loss, logits = run.learn(inputs, truth, total)
@@ -283,16 +302,15 @@ def train_click_model(
             dice = _validate(run, check) if done or (run.step // save_every) % 5 == 0 else ()
             report = ClickReport(run.step, run.seconds, run.progress(), float(np.mean(losses)), dice)
             _record(out, report)
-            losses = []
+            losses.clear()
             save_checkpoint(out, run.average, _card(settings, run, scans, dice))
             yield report
             since = time.perf_counter()
         if done:
-            break
-    return out
+            return
 
 
-def _validation_batches(scans: Sequence[LabelledScan], settings: ClickTraining) -> list[tuple[Tensor, Tensor, Tensor]]:
+def _validation_batches(scans: Sequence[LabelledScan], settings: ClickTraining) -> list[Batch]:
     """Fixed views of lesions of held-out patients."""
     if not scans:
         return []
@@ -302,7 +320,7 @@ def _validation_batches(scans: Sequence[LabelledScan], settings: ClickTraining) 
 
 
 @torch.no_grad()
-def _validate(run: _Run, batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[float, ...]:
+def _validate(run: _Run, batches: Sequence[Batch]) -> tuple[float, ...]:
     """Mean Dice in the view after each of three rounds of clicks, by the averaged weights."""
     if not batches:
         return ()

@@ -75,6 +75,13 @@ class QualityHead(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(n_bottom + n_fine + 4, 64), nn.LeakyReLU(0.1), nn.Linear(64, 1))
 
     def forward(self, bottom: Tensor, fine: Tensor, logits: Tensor) -> Tensor:
+        description = self.describe(bottom, fine, logits)
+        answer: Tensor = self.mlp(description.to(self.mlp[0].weight.dtype))  # type: ignore[arg-type]
+        return answer.float().squeeze(1)
+
+    @staticmethod
+    def describe(bottom: Tensor, fine: Tensor, logits: Tensor) -> Tensor:
+        """What the estimate is made from (B, F): pooled features, and how the mask fills its view."""
         p = logits.float().sigmoid()
         coarse = F.avg_pool3d(p, 2)
         weight = coarse / coarse.sum((2, 3, 4), keepdim=True).clamp_min(1e-3)
@@ -87,9 +94,7 @@ class QualityHead(nn.Module):
             (p * (1 - p)).sum((1, 2, 3, 4)) / p.sum((1, 2, 3, 4)).clamp_min(1.0),
         ]
         pooled = [bottom.float().mean((2, 3, 4)), (fine.float() * weight).sum((2, 3, 4))]
-        x = torch.cat([*pooled, torch.stack(statistics, 1)], 1)
-        answer: Tensor = self.mlp(x.to(self.mlp[0].weight.dtype))  # type: ignore[arg-type]
-        return answer.float().squeeze(1)
+        return torch.cat([*pooled, torch.stack(statistics, 1)], 1)
 
 
 class ClickUNet(nn.Module):
@@ -142,6 +147,10 @@ class ClickUNet(nn.Module):
         encoded = self.encoder(F.leaky_relu(self.stem(fold(x)), 0.1))
         return encoded, self.decoder(encoded)
 
+    def click_logits(self, fine: Tensor) -> Tensor:
+        """Logits (B, 1, D, H, W) of the prompted lesion from the decoder's output."""
+        return unfold(self.click_head(fine))
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Segment what the prompts mean.
 
@@ -158,7 +167,7 @@ class ClickUNet(nn.Module):
             Logit of the estimated Dice of that mask with the whole lesion.
         """
         encoded, fine = self.features(x)
-        logits = unfold(self.click_head(fine))
+        logits = self.click_logits(fine)
         return logits, self.quality_head(encoded[-1].detach(), fine.detach(), logits.detach())
 
     def segment_labels(self, x: Tensor) -> Tensor:

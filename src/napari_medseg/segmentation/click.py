@@ -60,9 +60,9 @@ def segment_first(scene: Scene) -> tuple[Floats, tuple[slice, ...]]:
     tuple of slice
         The region; outside it the probability is 0.
     """
-    views = ladder(scene)
+    views = ladder(scene.prompts, scene.array.shape, scene.spacing_mm)
     probabilities, quality = scene.ask(views, None)
-    k = choose(views, probabilities, quality)
+    k = choose(probabilities, quality)
     first, region = scene.paste(probabilities[k], views[k])
     mask = np.zeros(scene.array.shape, np.uint8)
     mask[region] = first > 0.5
@@ -73,9 +73,8 @@ def segment_first(scene: Scene) -> tuple[Floats, tuple[slice, ...]]:
     return scene.paste(again, close)
 
 
-def ladder(scene: Scene) -> list[View]:
+def ladder(prompts: Prompts, shape: Sequence[int], spacing: NDArray[np.float64]) -> list[View]:
     """Views of growing size round the positive prompts, from a small nodule to the whole scan."""
-    spacing, prompts = scene.spacing_mm, scene.prompts
     corners = [c for low, high, positive in prompts.boxes if positive for c in (low, high)]
     held = np.concatenate([prompts.positive, np.array(corners, float).reshape(-1, 3)])
     low, high = held.min(0), held.max(0)
@@ -84,21 +83,16 @@ def ladder(scene: Scene) -> list[View]:
     narrowest = max(NARROWEST_VOXELS * spacing.min(), 1.4 * spread)
     if corners:
         return [View(centre, narrowest * f, LADDER_SIZE) for f in (0.9, 1.15, 1.5)]
-    whole = 1.25 * float((spacing * scene.array.shape).max())
+    whole = 1.25 * float((spacing * shape).max())
     widest = max(min(whole, WIDEST_VOXELS * spacing.min()), 1.3 * narrowest)
     n = int(np.clip(np.ceil(np.log(widest / narrowest) / np.log(1.6)) + 1, 2, LADDER_VIEWS))
     return [View(centre, float(e), LADDER_SIZE) for e in np.geomspace(narrowest, widest, n)]
 
 
-def choose(views: Sequence[View], probabilities: Sequence[Floats], quality: Floats) -> int:
-    """The view whose mask is expected to agree best with the lesion.
-
-    The estimated Dice of each view, plus how far the other views, weighted by theirs, found a lesion of its volume.
-    """
-    volume = np.array([(p > 0.5).mean() * v.extent_mm**3 for p, v in zip(probabilities, views, strict=True)])
-    agreement = 2 * np.minimum.outer(volume, volume) / np.maximum(np.add.outer(volume, volume), 1e-6)
-    score = quality + (agreement * quality).sum(1) / max(float(quality.sum()), 1e-6)
-    return int(np.argmax(np.where(volume > 0, score, -1.0)))
+def choose(probabilities: Sequence[Floats], quality: Floats) -> int:
+    """The view whose mask is expected to agree best with the lesion; one that found nothing only if all did."""
+    found = [bool((p > 0.5).any()) for p in probabilities]
+    return int(np.argmax(np.where(found, quality, -1.0)))
 
 
 def framing(
@@ -130,9 +124,16 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> tuple[Floats, tu
     points = scene.prompts.points
     views = [framing(points, previous, region, margin, scene.spacing_mm) for margin in _MARGINS]
     asked = [v for v in views if v is not None]
-    probabilities, quality = scene.ask(asked, previous)
-    k = int(np.argmax(quality))
+    probabilities, _ = scene.ask(asked, previous)
+    k = 0 if len(asked) == 1 or not _is_cut(probabilities[0]) else 1
     return scene.paste(probabilities[k], asked[k])
+
+
+def _is_cut(probability: Floats) -> bool:
+    """Whether the view's border cuts through the mask: then it shows too little."""
+    mask = probability > 0.5
+    faces = [mask[0], mask[-1], mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1]]
+    return bool(max(int(f.sum()) for f in faces) > 0.01 * mask[0].size)
 
 
 def obey(
