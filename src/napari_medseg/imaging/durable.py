@@ -59,7 +59,7 @@ def write_durably(path: str | Path, write: Callable[[Path], None], verify: Calla
     try:
         write(temporary)
         _sync(temporary)
-        verify(temporary)
+        _verify(verify, temporary, target)
         if target.exists():
             shutil.copymode(target, temporary)
         os.replace(temporary, target)  # noqa: PTH105 - the name that everybody knows to be atomic
@@ -80,6 +80,14 @@ def write_bytes_durably(path: str | Path, content: bytes) -> Path:
             raise ImagingError(f"{Path(path).name} did not read back as it was written; the disk may be failing")
 
     return write_durably(path, lambda temporary: _write_all(temporary, content), verify)
+
+
+def _verify(verify: Callable[[Path], None], temporary: Path, target: Path) -> None:
+    try:
+        verify(temporary)
+    except MedSegError as error:
+        # A reader names the file that it was given; the user knows only the one that was to be saved.
+        raise type(error)(str(error).replace(temporary.name, target.name)) from error
 
 
 def _write_all(path: Path, content: bytes) -> None:
