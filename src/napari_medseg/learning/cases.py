@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cc3d
 import numpy as np
@@ -41,11 +41,13 @@ class Case:
     image : Tensor, shape (z, y, x)
         The scan as the network sees it, on the network's grid.
     labels : Tensor of uint8, shape (z, y, x)
-        `truth` on the network's grid.
+        `truth` on the network's grid; where it says nothing, what the old version found of its other labels.
     weight : Tensor, shape (z, y, x)
         How much each voxel counts: 0 unreviewed, 1 reviewed, more where it was corrected.
     taught : Tensor of bool, shape (K,)
-        Which outputs mean something in this case.
+        Outputs that the user's mask speaks of.
+    kept : Tensor of bool, shape (K,)
+        Outputs that the old version knew and the mask does not speak of: they shall answer as they did.
     anchors : ndarray, shape (N, 3)
         Voxels of the network's grid that a label covers or somebody corrected.
     """
@@ -57,6 +59,7 @@ class Case:
     labels: Tensor
     weight: Tensor
     taught: Tensor
+    kept: Tensor
     anchors: NDArray[np.int64]
 
     @property
@@ -191,7 +194,23 @@ def prepare(
     taught = torch.zeros(n_outputs, dtype=torch.bool)
     taught[list(outputs.values())] = True
     anchors = _anchors(labels, weight)
-    return Case(correction, truth, seen, network_image(volume, spacing_mm), labels, weight, taught, anchors)
+    kept = torch.zeros(n_outputs, dtype=torch.bool)
+    return Case(correction, truth, seen, network_image(volume, spacing_mm), labels, weight, taught, kept, anchors)
+
+
+def with_old_answers(case: Case, probabilities: Tensor) -> Case:
+    """Let the old version's answers stand for the labels that it knew and this case's mask does not speak of.
+
+    Without that, an output that no mask speaks of drifts while the layers below it learn (Li and Hoiem, Learning
+    without forgetting, ECCV 2016).
+    """
+    kept = torch.zeros_like(case.taught)
+    kept[: len(probabilities)] = ~case.taught[: len(probabilities)]
+    if not kept.any():
+        return case
+    best, which = torch.where(kept[: len(probabilities), None, None, None], probabilities.float(), 0.0).max(0)
+    labels = torch.where((case.labels == 0) & (best > 0.5), (which + 1).to(torch.uint8), case.labels)
+    return replace(case, labels=labels, kept=kept)
 
 
 def _share(mask: NDArray[np.bool_], shape: Shape) -> Tensor:

@@ -125,14 +125,20 @@ class _Training:
             yield self._report(trainer, message="Measuring the present version")
             trainer.progress.figures["before"] = exam.of_old().model_dump()
         before = Figures(**trainer.progress.figures["before"])
-        yield from self._learn(trainer, exam, before)
-        yield self._report(trainer, message="Measuring the new version")
-        after = exam.combined(Figures(**trainer.progress.figures["after"]), exam.of_new(trainer.average))
+        try:
+            yield from self._learn(trainer, exam, before)
+            yield self._report(trainer, message="Measuring the new version")
+            after = exam.combined(Figures(**trainer.progress.figures["after"]), exam.of_new(trainer.average))
+        except Cancelled as error:
+            self._save(trainer)
+            done = f"at step {trainer.progress.step} of {lesson.n_steps}"
+            raise Cancelled(f"fine-tuning was stopped {done}: nothing was changed") from error
         verdict = decide(
             before,
             after,
             lesson.settings,
             held_out=exam.held_out,
+            n_held_out=len(lesson.held_out),
             inverted=why_inverted(lesson.cases),
             version=lesson.card.version,
         )
@@ -143,32 +149,30 @@ class _Training:
         return result
 
     def _learn(self, trainer: Trainer, exam: Examination, before: Figures) -> Generator[Report, None, None]:
-        lesson, settings = self.lesson, self.lesson.settings
-        practice, n_apart = Practice(lesson, trainer), round(lesson.n_steps * settings.held_out_part)
-        exams = {round(n_apart * (k + 1) / settings.validations) for k in range(settings.validations)}
+        settings, progress, n_steps = self.lesson.settings, trainer.progress, self.lesson.n_steps
+        practice, n_apart = Practice(self.lesson, trainer), round(n_steps * settings.held_out_part)
+        exams = {round(n_apart * (k + 1) / settings.validations) for k in range(settings.validations)} | {n_apart}
         losses: list[float] = []
         said = saved = time.perf_counter()
-        while trainer.progress.step < lesson.n_steps:
-            if self.stop():
-                self._save(trainer)
-                raise Cancelled(f"fine-tuning was stopped at step {trainer.progress.step}: nothing was changed")
-            begun = time.perf_counter()
-            losses.append(practice.step(with_held_out=trainer.progress.step >= n_apart))
-            step = trainer.progress.step
-            trainer.progress.seconds += time.perf_counter() - begun
-            if step in exams or step == n_apart:
-                figures = exam.of_new(trainer.average, guard=False)
-                if step == n_apart:
-                    trainer.progress.figures["after"] = figures.model_dump()
+        while True:
+            if progress.step in exams and progress.figures.get("examined") != progress.step:
+                figures = exam.of_new(trainer.average, quick=progress.step != n_apart)
+                progress.figures |= {"after": figures.model_dump(), "examined": progress.step}
                 dices = headline(before, figures)
                 yield self._report(trainer, kind="validation", losses=losses, dice=dices[1], dice_before=dices[0])
-            now = time.perf_counter()
-            if now - saved >= settings.save_every_s or step == n_apart:
+            if time.perf_counter() - saved >= settings.save_every_s or progress.step == n_apart:
                 self._save(trainer)
-                saved = now
-            if now - said >= _REPORT_EVERY_S or step == lesson.n_steps:
+                saved = time.perf_counter()
+            if progress.step >= n_steps:
+                return
+            if self.stop():
+                raise Cancelled
+            begun = time.perf_counter()
+            losses.append(practice.step(with_held_out=progress.step >= n_apart))
+            progress.seconds += time.perf_counter() - begun
+            if time.perf_counter() - said >= _REPORT_EVERY_S or progress.step == n_steps:
                 yield self._report(trainer, losses=losses)
-                said, losses = now, []
+                said, losses = time.perf_counter(), []
 
     def _trainer(self) -> Trainer:
         lesson = self.lesson

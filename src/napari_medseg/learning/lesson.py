@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from napari_medseg.errors import LearningError
-from napari_medseg.learning.cases import Case, Outputs, choose_grid, choose_patch, match_outputs, prepare
+from napari_medseg.learning.cases import (
+    Case,
+    Outputs,
+    choose_grid,
+    choose_patch,
+    match_outputs,
+    prepare,
+    with_old_answers,
+)
 from napari_medseg.learning.correction import Correction, content_hash
 from napari_medseg.learning.samples import LabelledScan
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
@@ -23,7 +31,7 @@ from napari_medseg.learning.validation import HeldOut, choose_held_out, reviewed
 from napari_medseg.models.card import AutomaticSettings, Card
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet
-from napari_medseg.segmentation.automatic import network_shape
+from napari_medseg.segmentation.automatic import label_probabilities, network_shape
 from napari_medseg.segmentation.precision import faster_dtype
 
 if TYPE_CHECKING:
@@ -139,14 +147,17 @@ def prepare_lesson(
         prepare(c, of, n, spacing, settings.corrected_weight)
         for c, of in zip(corrections, outputs.of_case, strict=True)
     ]
-    learning = tuple(case for case in cases if not case.correction.pinned)
-    if not any((case.labels[case.weight > 0] > 0).any() for case in learning):
+    if not any((case.labels[case.weight > 0] > 0).any() for case in cases if not case.correction.pinned):
         raise LearningError("no reviewed slice holds a lesion: mark the slices that you corrected as reviewed")
+    device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = getattr(torch, settings.precision) if settings.precision else faster_dtype(old.network, device)
+    if old.card.automatic is not None and old.card.automatic.spacing_mm == spacing:
+        old.network.to(device).eval()
+        cases = [_with_old_answers(case, old, device, dtype) for case in cases]
+    learning = tuple(case for case in cases if not case.correction.pinned)
     network = copy.deepcopy(old.network)
     if network.config["n_labels"] != n:
         network.set_labels(n)
-    device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = getattr(torch, settings.precision) if settings.precision else faster_dtype(network, device)
     automatic = AutomaticSettings(spacing_mm=spacing, patch=patch)
     hashes = [content_hash(c.volume) for c in corrections]
     card = _card(old.card, outputs, automatic, hashes, network)
@@ -165,6 +176,15 @@ def prepare_lesson(
         dtype=dtype,
         held_out=choose_held_out(learning),
         run=_run_hash(old.card, cases, hashes, _training(chosen, settings, seed, dtype)),
+    )
+
+
+def _with_old_answers(case: Case, old: Checkpoint, device: torch.device, dtype: torch.dtype) -> Case:
+    if case.taught[: len(old.card.labels)].all():
+        return case
+    assert old.card.automatic is not None and isinstance(old.network, ClickUNet)  # noqa: PT018 - the caller looked
+    return with_old_answers(
+        case, label_probabilities(old.network, old.card.automatic, case.volume, device=device, dtype=dtype)
     )
 
 

@@ -63,7 +63,7 @@ def draw_patches(
     order = rng.integers(len(cases), size=n)
     drawn = [_draw(rng, cases[k], weights[k], shape, augment) for k in order]
     inputs, labels, weight = (torch.stack(t) for t in zip(*drawn, strict=True))
-    return Patches(inputs, labels, weight, torch.stack([cases[k].taught for k in order]))
+    return Patches(inputs, labels, weight, torch.stack([cases[k].taught | cases[k].kept for k in order]))
 
 
 def _draw(rng: Generator, case: Case, weights: Tensor, shape: Shape, augment: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -124,7 +124,7 @@ class Practice:
 
     def _make_smaller(self, error: BaseException) -> None:
         """Halve the longest side of the patch and forget what the failed step had begun."""
-        self.trainer.optimiser.zero_grad(set_to_none=True)
+        self.trainer.optimiser.forget_gradients()
         self._features.clear()
         if self.lesson.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -20,6 +20,9 @@ class Figures(BaseModel):
     automatic: float | None = Field(None, title="Without a click", description="Mean over labels and cases.")
     one_click: float | None = Field(None, title="After one click", description="One click a case, in its middle.")
     guard: float | None = Field(None, title="Guard", description="One view and prompt each of fixed synthetic lesions.")
+    kept: float | None = Field(
+        None, title="Old labels", description="How well labels that nobody corrected agree with the old version's."
+    )
     pinned: float | None = Field(None, title="Pinned cases", description="Cases that must never get worse.")
 
     @property

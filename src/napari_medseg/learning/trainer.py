@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_medseg.errors import JobFailed
 from napari_medseg.imaging.durable import write_durably
+from napari_medseg.learning.adam import Adam
 from napari_medseg.learning.settings import FineTuneSettings
 from napari_medseg.learning.strategies import LayerGroup
 
@@ -82,15 +83,9 @@ class Trainer:
         self.network, self.groups, self.settings = network, [g for g in groups if g.parameters], settings
         self.n_steps, self.progress = n_steps, progress
         self.average = copy.deepcopy(network).eval()
-        self._names = [[name for name, _ in g.parameters] for g in self.groups]
-        self._start = {
-            name: p.detach().clone()
-            for g in self.groups
-            for name, p in g.parameters
-            if not fresh or not name.startswith(fresh)
-        }
-        parameters = [{"params": [p for _, p in g.parameters], "lr": g.learning_rate} for g in self.groups]
-        self.optimiser = torch.optim.AdamW(parameters, weight_decay=0.0, foreach=False)
+        named = {name: p for g in self.groups for name, p in g.parameters}
+        old = {name: p.detach().clone() for name, p in named.items() if not fresh or not name.startswith(fresh)}
+        self.optimiser = Adam(named, old, settings.pull)
         self._free_groups()
 
     @property
@@ -99,17 +94,13 @@ class Trainer:
         return self.progress.step / self.n_steps
 
     def step(self) -> None:
-        """Use the gradients that were accumulated: clip, step, pull, average."""
-        scale = self._schedule()
-        for state, group in zip(self.optimiser.param_groups, self.groups, strict=True):
-            state["lr"] = group.learning_rate * scale
-        learning = [p for state in self.optimiser.param_groups for p in state["params"] if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        """Use the gradients that were accumulated: clip, step, average."""
+        norm = torch.nn.utils.get_total_norm(self.optimiser.gradients())
         if not math.isfinite(float(norm)):
             self.refuse_nan()
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self._pull()
+        torch.nn.utils.clip_grads_with_norm_(self.optimiser.parameters.values(), 1.0, norm)
+        scale = self._schedule()
+        self.optimiser.step({name: g.learning_rate * scale for g in self.groups for name, _ in g.parameters})
         self.progress.step += 1
         self._free_groups()
         decay = min(self.settings.average, (1 + self.progress.step) / (10 + self.progress.step))
@@ -137,8 +128,7 @@ class Trainer:
 
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for name, parameter in self._named():
-            tensors |= {f"adam.{k}.{name}": v for k, v in self.optimiser.state.get(parameter, {}).items()}
+        tensors |= {f"adam.{k}": v for k, v in self.optimiser.state()}
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         about = {"progress": json.dumps(vars(self.progress))}
 
@@ -172,13 +162,7 @@ class Trainer:
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         for prefix, module in (("network.", self.network), ("average.", self.average)):
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        for name, parameter in self._named():
-            names = [k for k in tensors if k.startswith("adam.") and k.split(".", 2)[2] == name]
-            if names:
-                self.optimiser.state[parameter] = {k.split(".")[1]: tensors[k] for k in names}
-
-    def _named(self) -> list[tuple[str, nn.Parameter]]:
-        return [pair for group in self.groups for pair in group.parameters]
+        self.optimiser.restore({k.removeprefix("adam."): v for k, v in tensors.items() if k.startswith("adam.")})
 
     def _schedule(self) -> float:
         """Warm up, stay, and fall to zero in the last phase, when the held-out cases have joined."""
@@ -191,12 +175,3 @@ class Trainer:
         free = {id(p) for g in self.groups if self.part >= g.starts for _, p in g.parameters}
         for parameter in self.network.parameters():
             parameter.requires_grad_(id(parameter) in free)
-
-    @torch.no_grad()
-    def _pull(self) -> None:
-        """L2-SP, decoupled from the gradient as in AdamW: a step of lr x lambda towards the old weights."""
-        for state, group in zip(self.optimiser.param_groups, self.groups, strict=True):
-            amount = min(1.0, float(state["lr"]) * self.settings.pull)
-            for name, parameter in group.parameters:
-                if amount and parameter.requires_grad and name in self._start:
-                    parameter.lerp_(self._start[name], amount)

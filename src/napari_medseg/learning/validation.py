@@ -119,7 +119,7 @@ def automatic_dice(
         answer = segmenter.segment(case.volume, should_stop=stop).data[held.region]
         truth, seen = case.truth[held.region], case.seen[held.region]
         dices = [
-            _dice((answer == values[k]) & seen, (truth == k + 1) & seen)
+            dice((answer == values[k]) & seen, (truth == k + 1) & seen)
             for k in np.flatnonzero(case.taught.numpy())
             if k < len(values)
         ]
@@ -128,9 +128,18 @@ def automatic_dice(
 
 
 def one_click_dice(
-    checkpoint: Checkpoint, cases: Sequence[Case], held_out: Sequence[HeldOut], device: torch.device, stop: Stop
+    checkpoint: Checkpoint,
+    cases: Sequence[Case],
+    held_out: Sequence[HeldOut],
+    device: torch.device,
+    stop: Stop,
+    *,
+    n_clicks: int = 3,
 ) -> float | None:
-    """Mean Dice after one click in the middle of each held-out case's largest lesion; None where there is none."""
+    """Mean Dice after one click into each held-out case's largest lesion; None where there is none.
+
+    The answers to several single clicks are averaged: one in the lesion's middle, the others elsewhere inside.
+    """
     from napari_medseg.segmentation.segmenter import Segmenter
 
     segmenter, found = Segmenter(checkpoint, str(device)), []
@@ -139,10 +148,11 @@ def one_click_dice(
         targets = click_targets(case, held.region)
         if targets:
             target = max(targets, key=lambda mask: int(mask.sum()))
-            answer = segmenter.segment(case.volume, [_middle_click(case.volume, target)], should_stop=stop)
             seen = case.seen[held.region]
-            dice = _dice((answer.data[held.region] > 0) & seen, target[held.region] & seen)
-            found.append(dice or 0.0)
+            for click in _clicks(case.volume, target, n_clicks):
+                answer = segmenter.segment(case.volume, [click], should_stop=stop)
+                reached = dice((answer.data[held.region] > 0) & seen, target[held.region] & seen)
+                found.append(reached or 0.0)
     return float(np.mean(found)) if found else None
 
 
@@ -217,17 +227,21 @@ def guard_dice(network: ClickUNet, samples: Sequence[Sample], device: torch.devi
         with torch.autocast(device.type, dtype if low else None, enabled=low):
             logits, _ = network(inputs)
         mask = ((logits[0, 0] > 0) & (inputs[0, VALID] > 0)).cpu().numpy()
-        found.append(_dice(mask, sample.truth > 0.5) or 0.0)
+        found.append(dice(mask, sample.truth > 0.5) or 0.0)
     return float(np.mean(found))
 
 
-def _middle_click(volume: Volume, mask: NDArray[np.bool_]) -> Click:
+def _clicks(volume: Volume, mask: NDArray[np.bool_], n: int) -> list[Click]:
+    """Clicks inside a mask: the first in its middle, the others in its deeper half; always the same ones."""
     depth = edt.edt(np.ascontiguousarray(mask), anisotropy=volume.spacing_mm, black_border=True)
-    x, y, z = volume.position_of(np.array(np.unravel_index(int(depth.argmax()), mask.shape), float))
-    return Click((float(x), float(y), float(z)))
+    deep = np.argwhere(depth > 0.5 * depth.max())
+    others = deep[np.random.default_rng(GUARD_SEED).integers(len(deep), size=n - 1)]
+    indices = [np.array(np.unravel_index(int(depth.argmax()), mask.shape)), *others]
+    positions = [volume.position_of(index.astype(float)) for index in indices]
+    return [Click((float(x), float(y), float(z))) for x, y, z in positions]
 
 
-def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float | None:
+def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float | None:
     """Dice of two masks; None where both are empty."""
     total = int(a.sum()) + int(b.sum())
     return 2.0 * int((a & b).sum()) / total if total else None
