@@ -210,6 +210,35 @@ def test_fine_tune_without_cases_says_what_to_give(tmp_path: Path, capfd: pytest
     assert "--pair SCAN MASK" in _fails(["fine-tune", "--out", tmp_path / "model"], capfd)
 
 
+def test_fine_tune_leaves_a_version_with_its_verdict(scan: Path, truth: Path, answers: Answers) -> None:
+    from napari_medseg.models.checkpoint import save_checkpoint
+    from napari_medseg.models.library import Library
+    from napari_medseg.networks.click_unet import ClickUNet
+    from napari_medseg.segmentation.load import load_model
+
+    start = save_checkpoint(scan.parent / "start", ClickUNet(widths=(8, 8, 8, 8)), Card(name="click"))
+    out = scan.parent / "tuned"
+    words = ["--pair", scan, truth, "--model", start, "--out", out, "--adopt", "mine", "--steps", "2", "--json"]
+    reports = answers("fine-tune", *words)
+    verdict = reports[-1]["verdict"]
+    assert [report["kind"] for report in reports].count("done") == 1
+    assert reports[-1]["kind"] == "done"
+    assert load_model(out).card.gate is not None
+    assert verdict["sentence"]
+    assert Library().versions("mine")[0].labels == load_model(out).card.labels
+
+
+def test_fine_tune_needs_the_mask_on_the_scans_grid(
+    scan: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "moved.nii.gz"
+    nib.save(nib.Nifti1Image(_ball(6).astype(np.uint8), AFFINE + np.eye(4, k=3)), moved)
+    said = _fails(["fine-tune", "--pair", scan, moved, "--out", tmp_path / "model"], capfd)
+    assert "ct.nii.gz" in said
+    assert "moved.nii.gz" in said
+    assert "different grids" in said
+
+
 def test_a_setting_out_of_range_names_its_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "--steps cannot be 0" in _fails(["fine-tune", "--out", tmp_path, "--steps", "0"], capfd)
 

@@ -30,6 +30,7 @@ from napari_medseg.terminal import (
 )
 
 if TYPE_CHECKING:
+    from napari_medseg.imaging.volume import LabelMap, Volume
     from napari_medseg.segmentation.prompts import Point, Prompt
 
 
@@ -227,17 +228,18 @@ def _fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
     names = " ".join(f"{s.value}: {s.description}" for s in Strategy)
     parser.add_argument("--strategy", choices=[s.value for s in Strategy], default=Strategy.AUTO.value, help=names)
     parser.add_argument("--out", type=Path, required=True, help="folder for the new version, whatever the verdict")
+    adopt = "also add it to the library under this name; it becomes the active version if the gate agrees"
+    parser.add_argument("--adopt", metavar="NAME", help=adopt)
     parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
     add_settings(parser, FineTuneSettings, ("steps", "learning_rate", "device"))
     add_json(parser)
 
 
 def _fine_tune(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.imaging.files import read_label_map, read_volume
     from napari_medseg.learning.settings import FineTuneSettings
 
     settings = checked_settings(FineTuneSettings, options)
-    corrections: list[Any] = [(read_volume(scan), read_label_map(mask)) for scan, mask in options.pair]
+    corrections: list[Any] = [_pair(scan, mask) for scan, mask in options.pair]
     if options.corrections:
         from napari_medseg.learning.corrections import CorrectionStore
 
@@ -263,6 +265,28 @@ def _fine_tune(options: argparse.Namespace, results: Results) -> None:
         ):
             results.put(report)
             results.say(report.message)
+    if options.adopt:
+        _adopt(options.adopt, options.out, activate=report.verdict is not None and report.verdict.adopted)
+
+
+def _pair(scan: Path, mask: Path) -> tuple[Volume, LabelMap]:
+    from napari_medseg.imaging.files import read_label_map, read_volume
+    from napari_medseg.imaging.orientation import describe_grid, same_grid
+
+    volume, label_map = read_volume(scan), read_label_map(mask)
+    if not same_grid(volume, label_map, tol_mm=0.1):
+        grids = f"{scan.name} ({describe_grid(volume)}) and {mask.name} ({describe_grid(label_map)})"
+        raise MedSegError(f"{grids} lie on different grids: export the mask on the scan's own grid first")
+    return volume, label_map
+
+
+def _adopt(name: str, folder: Path, *, activate: bool) -> None:
+    from napari_medseg.models.library import Library
+
+    library = Library()
+    version = library.adopt(name, folder)
+    if activate:
+        library.activate(name, version)
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:

@@ -96,7 +96,7 @@ def _import_model(options: argparse.Namespace, results: Results) -> None:
 
     library, checkpoint = Library(), load_checkpoint(options.folder)
     name = options.name or checkpoint.card.name
-    version = library.add(name, checkpoint)
+    version = library.adopt(name, options.folder)
     _say_stored(
         results, checkpoint.card.model_copy(update={"name": name, "version": version}), library.path(name, version)
     )
