@@ -109,6 +109,11 @@ def slightly_uneven_spacing(folder: Path) -> None:
     save_slices(folder, slices)
 
 
+@warns("slices may be missing between them")
+def every_second_slice_missing(folder: Path) -> None:
+    save_slices(folder, series()[::2])
+
+
 @warns("The gantry was tilted by 15.0 degrees")
 def gantry_tilt(folder: Path) -> None:
     slices = series()
@@ -577,6 +582,18 @@ def only_a_report(folder: Path) -> None:
 @refuses("holds no DICOM image but a set of contours")
 def only_contours(folder: Path) -> None:
     save(folder / "rs", image_header("1.2.840.10008.5.1.4.1.1.481.3", "RTSTRUCT"))
+
+
+@refuses("is no scan but a segmentation; open it as a mask")
+def only_a_segmentation(folder: Path) -> None:
+    save(folder / "seg", image_header("1.2.840.10008.5.1.4.1.1.66.4", "SEG"))
+
+
+@refuses("is a DICOM|holds no DICOM image but")
+def garbage_as_modality(folder: Path) -> None:
+    save(folder / "x", image_header("1.2.840.10008.5.1.4.1.1.88.11", "SR"))
+    file = folder / "x"
+    file.write_bytes(file.read_bytes().replace(b"CS\2\0SR", b"CS\2\0\n\x07"))
 
 
 @refuses("whole-slide microscopy")

@@ -151,6 +151,14 @@ def test_deidentified_is_explicit_and_leaves_the_patient_out(tmp_path: Path) -> 
     assert again.FrameOfReferenceUID == ds.FrameOfReferenceUID
 
 
+def test_empty_frames_are_left_out_but_for_the_ends(tmp_path: Path) -> None:
+    mask = mask_on(scan(tmp_path / "ct"))
+    ds = pydicom.dcmread(write_dicom_seg(tmp_path / "mask.dcm", mask))
+    n_marked = sum(int((mask.data == label).any(axis=(1, 2)).sum()) for label in (1, 2))
+    assert ds.NumberOfFrames == n_marked + 2
+    assert np.count_nonzero(np.unpackbits(np.frombuffer(ds.PixelData, np.uint8))) == np.count_nonzero(mask.data)
+
+
 def test_an_empty_mask_is_written_as_one(tmp_path: Path) -> None:
     mask = mask_on(scan(tmp_path / "ct"))
     mask = replace(mask, data=np.zeros_like(mask.data), names={1: "Lesion"})

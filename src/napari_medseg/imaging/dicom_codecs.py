@@ -105,9 +105,7 @@ def _decode_jpeg2000(data: bytes, transfer_syntax: str, layout: PixelLayout) -> 
 
     start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
     if start < 0:
-        raise DamagedDicom(
-            f"its pixels are compressed in an unknown way (transfer syntax {transfer_syntax})"
-        )
+        raise DamagedDicom(f"its pixels are compressed in an unknown way (transfer syntax {transfer_syntax})")
     if len(data) < start + 42:
         raise DamagedDicom("its JPEG 2000 frame is cut off")
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)

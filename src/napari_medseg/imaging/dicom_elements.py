@@ -20,6 +20,7 @@ MAX_DEPTH = 64
 MAX_ELEMENTS = 20_000
 MAX_ITEMS = 200_000
 MAX_NESTED = 3_000_000
+_LONGEST_TEXT, _LONGEST_WORD = 4096, 16
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
@@ -90,13 +91,16 @@ class Elements:
         return self._data[found[1] : found[1] + found[2]]
 
     def text(self, tag: int) -> str:
-        """A text value with its padding removed, decoded by the data set's character set."""
-        raw = self.raw(tag).strip(b" \0\r\n\t")
-        if raw.isascii():
-            return raw.decode("ascii")
-        if self._charset is None:
+        """A text value without padding and control characters, decoded by the data set's character set."""
+        raw = self.raw(tag)[:_LONGEST_TEXT].strip(b" \0\r\n\t")
+        if self._charset is None and not raw.isascii():
             self._charset = self.raw(0x00080005)
-        return raw.decode(_python_codec(self._charset), errors="replace")
+        text = raw.decode("ascii" if raw.isascii() else _python_codec(self._charset or b""), errors="replace")
+        return text if text.isprintable() else "".join(letter for letter in text if letter.isprintable())
+
+    def word(self, tag: int) -> str:
+        """A text value that should be one short word (a modality); whatever else stands there is cut."""
+        return self.text(tag)[:_LONGEST_WORD]
 
     def texts(self, tag: int) -> tuple[str, ...]:
         """The values of a text element, split at the backslash."""

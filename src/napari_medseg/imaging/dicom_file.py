@@ -111,7 +111,7 @@ def is_dicom(path: Path) -> bool:
 def modality_of(path: Path) -> str:
     """Modality of a file ("CT", "SEG", "RTSTRUCT", ...); empty where it is not DICOM or does not say."""
     try:
-        return open_dicom(path).elements.text(0x00080060)
+        return open_dicom(path).elements.word(0x00080060)
     except (NotDicom, DamagedDicom, OSError):
         return ""
 
@@ -149,7 +149,7 @@ def _parse(
         if is_prefix and len(data) < _MOST_HEADER_BYTES:
             raise NeedsMoreBytes from None
         raise
-    syntax = meta.text(0x00020010)
+    syntax = meta.text(0x00020010)[:64]
     if position + 8 > len(data):
         raise DamagedDicom("it ends after the file meta information")
     if syntax == DEFLATED:

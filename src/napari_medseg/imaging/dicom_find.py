@@ -164,6 +164,8 @@ def _why_nothing(path: Path, headers: _Headers) -> str:
             f" ({len(headers.unusable) - 1} more files could not be read either)" if len(headers.unusable) > 1 else ""
         )
         return f"Cannot read '{file}': {reason}; export or copy it again{more}."
+    if list(headers.others) == ["a segmentation"]:
+        return f"'{path}' is no scan but a segmentation; open it as a mask."
     if headers.others:
         kinds = ", ".join(headers.others)
         return f"'{path}' holds no DICOM image but {kinds}; open the scan that belongs to it."

@@ -65,6 +65,7 @@ def slice_grid(planes: list[Plane]) -> SliceGrid:
     planes, positions, distances = [planes[n] for n in order], positions[order], distances[order]
     warnings: list[str] = []
     index = _slice_indices(planes, distances, warnings)
+    _warn_of_skipping(planes, distances, warnings)
     step = _step(planes, positions, index, normal, warnings)
     slots: list[Plane | None] = [None] * (int(index[-1]) + 1)
     for plane, k in zip(planes, index, strict=True):
@@ -106,6 +107,20 @@ def _slice_indices(planes: list[Plane], distances: NDArray[np.float64], warnings
             )
         return np.arange(n)
     return _indices_with_gaps(planes, distances, warnings)
+
+
+def _warn_of_skipping(planes: list[Plane], distances: NDArray[np.float64], warnings: list[str]) -> None:
+    """Every second slice alone lies as evenly as all of them; the instance numbers and the thickness still tell."""
+    thickness = planes[0].placement.thickness_mm
+    counts = set(np.diff([plane.instance for plane in planes]).tolist())
+    if len(planes) < 3 or thickness is None or len(counts) != 1:
+        return
+    step = abs(int(counts.pop()))
+    if step >= 2 and abs((distances[1] - distances[0]) / thickness - step) < _WARNED_JITTER * step:
+        warnings.append(
+            f"Instance numbers count in steps of {step} and slices are {step} times as far apart as they are thick:"
+            " slices may be missing between them."
+        )
 
 
 def _indices_with_gaps(planes: list[Plane], distances: NDArray[np.float64], warnings: list[str]) -> NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from napari_medseg.imaging.dicom_elements import DamagedDicom, Elements
 from napari_medseg.imaging.dicom_file import DicomFile, NotDicom, open_dicom
 from napari_medseg.imaging.dicom_layout import PixelLayout, PixelPlace, read_layout, read_place
+from napari_medseg.imaging.dicom_patient import PatientKey, patient_key
 from napari_medseg.imaging.dicom_placement import Placement, flat_spacing_mm, read_placement, read_rescale
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -35,26 +35,6 @@ class UnusableImage(Exception):
     def __init__(self, reason: str, series_uid: str = "") -> None:
         super().__init__(reason)
         self.series_uid = series_uid
-
-
-@dataclass(frozen=True, slots=True)
-class PatientKey:
-    """Short one-way hashes of who the patient is, enough to notice that two files are of two people."""
-
-    identifier: str
-    name: str
-    birth_date: str
-
-    def is_other_person(self, other: PatientKey) -> bool:
-        """Whether the identifiers differ, or the names where an identifier is missing."""
-        if self.identifier and other.identifier:
-            return self.identifier != other.identifier
-        return bool(self.name and other.name and self.name != other.name)
-
-    def differs(self, other: PatientKey) -> bool:
-        """Whether a name or a birth date differs though the person seems the same."""
-        pairs = ((self.name, other.name), (self.birth_date, other.birth_date))
-        return any(a and b and a != b for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +138,7 @@ def _refusing_damage(series_uid: str) -> Iterator[None]:
 
 def _refuse_other_objects(opened: DicomFile) -> None:
     elements = opened.elements
-    sop_class, modality = opened.sop_class_uid, elements.text(0x00080060)
+    sop_class, modality = opened.sop_class_uid, elements.word(0x00080060)
     if sop_class == _DICOMDIR_CLASS:
         raise NotAnImage("a DICOMDIR")
     if sop_class in SEGMENTATION_CLASSES or modality == "SEG":
@@ -174,7 +154,7 @@ def _refuse_other_objects(opened: DicomFile) -> None:
     if elements.pixels is None:
         if not elements.is_complete:
             raise UnusableImage("it is cut off in its header", elements.text(0x0020000E))
-        raise NotAnImage(f"an object without an image ({modality or sop_class or 'of unknown kind'})")
+        raise NotAnImage(f"an object without an image ({modality or sop_class[:64] or 'of unknown kind'})")
     if "MOSAIC" in elements.texts(0x00080008):
         reason = "it is a Siemens mosaic (a volume tiled into one image): convert the series to NIfTI with dcm2niix"
         raise UnusableImage(reason, elements.text(0x0020000E))
@@ -185,7 +165,7 @@ def image_file(opened: DicomFile) -> ImageFile:
     elements = opened.elements
     layout = read_layout(elements)
     place, warnings = read_place(opened, layout)
-    modality = elements.text(0x00080060)
+    modality = elements.word(0x00080060)
     return ImageFile(
         path=opened.path,
         size=opened.size,
@@ -195,9 +175,9 @@ def image_file(opened: DicomFile) -> ImageFile:
         series_uid=elements.text(0x0020000E),
         study_uid=elements.text(0x0020000D),
         frame_of_reference_uid=elements.text(0x00200052),
-        patient=_patient_key(elements),
+        patient=patient_key(elements),
         modality=modality,
-        description=elements.text(0x0008103E) or elements.text(0x00181030),
+        description=(elements.text(0x0008103E) or elements.text(0x00181030))[:64],
         series_number=elements.integer(0x00200011, b"IS"),
         layout=layout,
         place=place,
@@ -209,13 +189,6 @@ def image_file(opened: DicomFile) -> ImageFile:
 
 def _is_secondary_capture(sop_class_uid: str) -> bool:
     return sop_class_uid == _SECONDARY_CAPTURE or sop_class_uid.startswith(_SECONDARY_CAPTURE + ".")
-
-
-def _patient_key(elements: Elements) -> PatientKey:
-    name = elements.text(0x00100010).split("=")[0].upper()
-    parts = (elements.text(0x00100020), "^".join(name.replace("^", " ").split()), elements.text(0x00100030))
-    hashes = [hashlib.sha256(part.encode()).hexdigest()[:16] if part else "" for part in parts]
-    return PatientKey(*hashes)
 
 
 def _classic_planes(elements: Elements, file: ImageFile) -> tuple[Plane, ...]:

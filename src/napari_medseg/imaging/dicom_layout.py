@@ -123,7 +123,7 @@ def read_layout(elements: Elements) -> PixelLayout:
         high_bit=high_bit,
         is_signed=elements.integer(0x00280103) == 1,
         is_float=is_float,
-        photometric=elements.text(0x00280004) or ("RGB" if n_samples == 3 else "MONOCHROME2"),
+        photometric=elements.word(0x00280004) or ("RGB" if n_samples == 3 else "MONOCHROME2"),
     )
 
 

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["place_on", "read_dicom_seg", "write_dicom_seg"]
 
-# With more frames than this empty ones are left out, so that a body with a hundred organs stays quick to write.
-_MOST_FRAMES = 5000
-
 
 def write_dicom_seg(path: str | Path, label_map: LabelMap, *, deidentified: bool = False) -> Path:
     """Save a mask as a binary DICOM segmentation that refers to its scan, read back and compared.
@@ -72,17 +69,17 @@ def _segmentation(masks: NDArray[Any], label_map: LabelMap, scan: Scan) -> Segme
     labels = [int(label) for label in np.unique(masks[masks > 0])] or sorted(label_map.names)[:1] or [1]
     numbers = np.zeros(max(labels) + 1, np.uint8 if len(labels) <= 255 else np.uint16)
     numbers[labels] = np.arange(1, len(labels) + 1)
-    is_used = [bool(mask.any()) for mask in masks]
-    # The first and the last slice are always stored, so that the mask reads back on the whole grid of its scan.
-    kept = [k for k in scan.present if is_used[k] or k in (scan.present[0], scan.present[-1])]
-    omits_empty = len(labels) * len(kept) > _MOST_FRAMES
+    present = scan.present
+    kept = [k for k in present if masks[k].any() or k in (present[0], present[-1])]
+    pixels = numbers[masks[kept]]
+    placeholders = _hold_open(pixels)
     try:
         with warnings.catch_warnings():
             # pydicom warns about unusual values in the scan's headers, which are none of our making.
             warnings.simplefilter("ignore")
-            return Segmentation(
+            segmentation = Segmentation(
                 **scan.frames_for(kept),
-                pixel_array=numbers[masks[kept]],
+                pixel_array=pixels,
                 segmentation_type="BINARY",
                 segment_descriptions=[_description(n + 1, label, labels, label_map) for n, label in enumerate(labels)],
                 series_instance_uid=generate_uid(),
@@ -95,13 +92,46 @@ def _segmentation(masks: NDArray[Any], label_map: LabelMap, scan: Scan) -> Segme
                 device_serial_number="0",
                 content_label="LESIONS",
                 content_description="Segmentation",
-                omit_empty_frames=omits_empty,
+                omit_empty_frames=True,
             )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ImagingError(
             f"the scan's DICOM files do not carry what a DICOM SEG must refer to ({reason}); save the mask as .nii.gz"
         ) from error
+    _clear(segmentation, [scan.affine_lps[:3, 3] + kept[n] * scan.affine_lps[:3, 2] for n in placeholders])
+    return segmentation
+
+
+def _hold_open(pixels: NDArray[Any]) -> list[int]:
+    """Mark one voxel of an empty first or last slice, and return which slices were marked.
+
+    Empty frames are left out of the file, but these two say how far the scan reaches, so that the mask reads back on
+    the whole grid. The voxels are cleared again once the frames are there.
+    """
+    empty = [n for n in {0, len(pixels) - 1} if not pixels[n].any()]
+    pixels[empty, 0, 0] = 1
+    return empty
+
+
+def _clear(segmentation: Segmentation, positions: list[NDArray[np.float64]]) -> None:
+    """Clear the first voxel of the frames at these positions (LPS+ mm)."""
+    bits = bytearray(segmentation.PixelData)
+    for position in positions:
+        frame = _frame_at(segmentation, position)
+        first = frame * segmentation.Rows * segmentation.Columns
+        bits[first // 8] &= ~(1 << first % 8) & 0xFF
+    used = -(-segmentation.NumberOfFrames * segmentation.Rows * segmentation.Columns // 8)
+    bits[used:] = b"\0" * (len(bits) - used)
+    segmentation.PixelData = bytes(bits)
+
+
+def _frame_at(segmentation: Segmentation, position: NDArray[np.float64]) -> int:
+    items = segmentation.PerFrameFunctionalGroupsSequence
+    if "PlanePositionSequence" not in items[0]:
+        return 0
+    places = np.array([item.PlanePositionSequence[0].ImagePositionPatient for item in items], dtype=np.float64)
+    return int(np.argmin(np.linalg.norm(places - position, axis=1)))
 
 
 def _description(number: int, label: int, labels: list[int], label_map: LabelMap) -> Any:

@@ -96,7 +96,7 @@ def place_on(label_map: LabelMap, like: Volume | LabelMap) -> LabelMap | None:
 
 
 def _check_kind(opened: DicomFile) -> None:
-    name, modality = opened.path.name, opened.elements.text(0x00080060)
+    name, modality = opened.path.name, opened.elements.word(0x00080060)
     if opened.sop_class_uid == RTSTRUCT_CLASS or modality == "RTSTRUCT":
         raise ImagingError(
             f"{name} holds contours (RTSTRUCT), which need their scan: open the scan first, then this file"
@@ -192,7 +192,7 @@ def _read_segments(elements: Elements) -> _Segments:
         if not 0 < label < 65536:
             raise DamagedDicom(f"segment number {label} is not between 1 and 65535")
         segments.labels[segment] = label
-        segments.names[label] = item.text(0x00620005) or f"Segment {segment}"
+        segments.names[label] = item.text(0x00620005)[:64] or f"Segment {segment}"
         lab = item.numbers(0x0062000D, b"US")
         if len(lab) >= 3:
             segments.colours[label] = _rgb_of_lab(lab)

@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.content_type import FORMAT_NAMES, content_type
-from napari_medseg.imaging.dicom_file import is_dicom
+from napari_medseg.imaging.dicom_file import is_dicom, modality_of
 from napari_medseg.imaging.dicom_source import dicom_source
 from napari_medseg.imaging.limits import refusing_damage
 from napari_medseg.imaging.orientation import acquisition_axis
@@ -233,9 +233,6 @@ def _only_label_map(folder: Path) -> LabelMap:
 
 
 def _read_dicom_label_map(path: Path) -> LabelMap:
-    import pydicom
-
-    modality = str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"]).get("Modality", ""))
-    home = ("rtstruct", "read_rtstruct") if modality == "RTSTRUCT" else _LABEL_MAP_READERS["dicom"]
+    home = ("rtstruct", "read_rtstruct") if modality_of(path) == "RTSTRUCT" else _LABEL_MAP_READERS["dicom"]
     label_map: LabelMap = _function(home)(path)
     return label_map

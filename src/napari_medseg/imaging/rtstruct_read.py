@@ -68,7 +68,7 @@ def read_rtstruct(path: str | Path, like: Volume | LabelMap | None = None) -> La
 
 def _opened(path: Path) -> Elements:
     opened = open_dicom(path)
-    modality = opened.elements.text(0x00080060)
+    modality = opened.elements.word(0x00080060)
     if opened.sop_class_uid != RTSTRUCT_CLASS and modality != "RTSTRUCT":
         raise ImagingError(f"{path.name} is a DICOM {modality or 'object'}, not a set of contours (RTSTRUCT)")
     if not opened.elements.is_complete:
@@ -88,7 +88,7 @@ def _regions(elements: Elements) -> list[Region]:
         number = item.integer(0x30060022, b"IS")
         if number is None:
             raise DamagedDicom("one of its regions has no number")
-        regions[number] = Region(number, item.text(0x30060026) or f"Region {number}")
+        regions[number] = Region(number, item.text(0x30060026)[:64] or f"Region {number}")
     for item in elements.items(0x30060039):
         number = item.integer(0x30060084, b"IS")
         if number is None or number not in regions:
