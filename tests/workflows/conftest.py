@@ -10,32 +10,11 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 
-from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.imaging.volume import Volume
 
 LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
 # An oblique grid, flipped against memory, with unequal axes and spacings.
 AFFINE = np.array([[-0.9, 0.05, 0.2, 40], [0.06, 1.1, -0.15, -30], [0.1, 0.08, 2.9, 12], [0, 0, 0, 1]])
-
-
-class Ball:
-    """A model that answers with a ball round each positive click, without those round negative ones."""
-
-    name, version, needs_click, labels = "ball", 1, True, {}
-
-    def __init__(self, radius_mm: float = 6.0) -> None:
-        self.radius_mm = radius_mm
-        self.previous: list[LabelMap | None] = []
-
-    def segment(self, volume: Volume, prompts=(), *, previous=None, progress=None, should_stop=None) -> LabelMap:
-        self.previous.append(previous)
-        data = np.zeros(volume.data.shape, np.uint8)
-        step = np.array(volume.spacing_mm)[:, None, None, None]
-        for prompt in prompts:
-            at = prompt.position_mm if hasattr(prompt, "position_mm") else getattr(prompt, "corner_mm", None)
-            at = prompt.points_mm[0] if at is None else at
-            offset = (np.indices(data.shape) - volume.index_of(at)[:, None, None, None]) * step
-            data[(offset**2).sum(0) <= self.radius_mm**2] = 1 if prompt.positive else 0
-        return LabelMap(data, volume.affine, grid=volume.grid)
 
 
 class Window:
@@ -115,11 +94,12 @@ class Window:
 
 
 @pytest.fixture
-def window(make_napari_viewer, qtbot) -> Window:
+def window(make_napari_viewer, qtbot, model) -> Window:
     if os.environ.get("QT_QPA_PLATFORM") == "offscreen":
         pytest.skip("a canvas needs a display: run under xvfb-run")
     made = Window(make_napari_viewer(show=True), qtbot)
-    made.session.model = Ball()
+    model.radius_mm = 6.0
+    made.session.model = model
     return made
 
 

@@ -47,7 +47,7 @@ def test_click_correct_undo_accept_export(window, scan, tmp_path):
 
     window.press("Click")
     window.click(at)
-    window.wait(lambda: len(window.session.model.previous) == 2)
+    window.wait(lambda: len(window.session.model.calls) == 2)
     window.settled()
     assert window.labels[corner] == 1, "no prediction paints over a stroke"
 
@@ -156,7 +156,7 @@ def test_a_stroke_that_changes_nothing_still_locks(window, scan):
     window.session.model.radius_mm = 0.1
     window.press("Click")
     window.click(moved(at, dy=-15))
-    window.wait(lambda: len(window.session.model.previous) == 2)
+    window.wait(lambda: len(window.session.model.calls) == 2)
     window.settled()
     assert window.labels[at] == 1
 

@@ -21,7 +21,7 @@ from napari_medseg.session.open import volume_of_array
 from napari_medseg.session.services import Services
 from napari_medseg.session.work import ScanWork
 from napari_medseg.widgets import scan_view
-from napari_medseg.widgets.strokes import StrokeRecorder
+from napari_medseg.widgets.strokes import StrokeRecorder, Touched
 
 OPACITY = 0.45
 LAYER_REMOVED = "The lesions' layer was removed; the lesions are kept and come back with the next tool."
@@ -203,19 +203,14 @@ class LayerBridge:
         return layer
 
     def _bind(self, layer: Labels, work: ScanWork) -> None:
-        layer.events.paint.connect(partial(self._on_paint, work))
         layer.events.data.connect(partial(self._on_data, layer, work))
         layer.events.selected_label.connect(partial(self._on_selected_label, layer, work))
-        self._recorders[id(work)] = StrokeRecorder(layer, self.viewer.dims, partial(self._on_stroke, work, None))
+        self._recorders[id(work)] = StrokeRecorder(layer, self.viewer.dims, partial(self._on_stroke, work))
         # One history for clicks, answers and strokes: napari's own would know the strokes alone.
         vars(layer)["undo"] = self.services.correcting.undo
         vars(layer)["redo"] = self.services.correcting.redo
 
-    def _on_paint(self, work: ScanWork, event: Any) -> None:
-        self._on_stroke(work, painted_region(event.value))
-
-    def _on_stroke(self, work: ScanWork, region: Region | None) -> None:
-        touched = self._recorders[id(work)].take()
+    def _on_stroke(self, work: ScanWork, region: Region | None, touched: Touched | None) -> None:
         if self.session.work is not work:
             return
         if touched is not None:
@@ -292,15 +287,6 @@ def foreign_volume(layer: Image) -> Volume:
     )
 
 
-def painted_region(atoms: list[Any]) -> Region | None:
-    """Return the box that one of napari's paint events changed."""
-    region: Region | None = None
-    for atom in atoms:
-        box = atom.slice_key if hasattr(atom, "slice_key") else _index_box(atom[0])
-        region = union(box, region)
-    return region
-
-
 def colours_of(lesions: tuple[Lesion, ...]) -> DirectLabelColormap:
     """Return the layer's colours: those of the table, and ready ones for labels that are not in it yet."""
     colours: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
@@ -311,8 +297,3 @@ def colours_of(lesions: tuple[Lesion, ...]) -> DirectLabelColormap:
 
 def _table(colormap: Any) -> np.ndarray[Any, Any]:
     return np.array([colormap.color_dict.get(label, (0, 0, 0, 0)) for label in range(MAX_LABEL + 1)])
-
-
-def _index_box(indices: tuple[Any, ...]) -> Region:
-    z, y, x = (slice(int(np.min(axis)), int(np.max(axis)) + 1) for axis in indices)
-    return z, y, x
