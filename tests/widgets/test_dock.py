@@ -1,0 +1,261 @@
+"""The dock as a user sees it: steps, panels, table, series, recovery, export."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QListWidget, QSlider, QTableWidget
+
+from napari_medseg.segmentation.prompts import Click
+from napari_medseg.session.services import build
+from napari_medseg.session.session import Job
+from napari_medseg.widgets.dock import MedSegDock
+from napari_medseg.widgets.lesion_table import DELETE, LOCKED, NAME, VISIBLE, VOLUME
+
+AT = (3, 10, 12)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    path = tmp_path / "ct.nii.gz"
+    data = np.random.default_rng(1).integers(-500, 500, (24, 20, 7)).astype(np.int16)
+    nib.save(nib.Nifti1Image(data, np.diag([0.8, 1.0, 3.0, 1.0])), path)
+    return path
+
+
+@pytest.fixture
+def dock(qtbot, model):
+    """The dock on a viewer without a window, everything inline."""
+    from napari.components import ViewerModel
+
+    services = build()
+    services.session.model = model
+    made = MedSegDock(ViewerModel(), services)
+    qtbot.addWidget(made)
+    made.resize(340, 1200)
+    made.show()
+    return made
+
+
+@pytest.fixture
+def opened(dock, scan):
+    dock.services.opening.open(scan)
+    return dock
+
+
+def click(dock, index=AT):
+    dock.services.segmenting.click(tuple(map(float, dock.session.volume.position_of(index))))
+
+
+def texts(dock):
+    return [label.text() for label in dock.findChildren(QLabel) if label.isVisible()]
+
+
+def press(dock, qtbot, text):
+    [found] = [each for each in dock.findChildren(QAbstractButton) if each.text() == text and each.isVisible()]
+    qtbot.mouseClick(found, Qt.MouseButton.LeftButton)
+
+
+def open_steps(dock):
+    return [name for name, step in dock.steps.items() if step.is_open]
+
+
+def test_opening_the_dock_imports_no_torch_monai_or_sklearn():
+    script = (
+        "import sys, napari_medseg.widgets.dock as dock; "
+        "print([name for name in ('torch', 'monai', 'sklearn', 'matplotlib', 'pydicom') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_empty_dock_says_what_to_do_first(dock, qtbot):
+    assert "Drop a scan here\nor press Open" in texts(dock)
+    assert open_steps(dock) == ["Open"]
+    assert dock.steps["Segment"].hint == "Open a scan first."
+    assert dock.steps["Export"].hint == "There is nothing to export yet."
+    press(dock, qtbot, "Try the sample")
+    assert dock.session.volume.name == "chest CT 1"
+
+
+def test_steps_open_as_they_make_sense(opened):
+    assert open_steps(opened) == ["Segment"]
+    assert opened.steps["Open"].hint == "ct\n24×20×7 · 0.8×1×3 mm"
+    click(opened)
+    assert open_steps(opened) == ["Segment", "Correct", "Export"]
+    opened.services.table.delete(1)
+    assert open_steps(opened) == ["Segment"]
+
+
+def test_a_step_folds_and_unfolds_when_its_title_is_clicked(opened, qtbot):
+    segment = opened.steps["Segment"]
+    title = next(label for label in segment.findChildren(QLabel) if label.text() == "Segment")
+    qtbot.mouseClick(title.parentWidget(), Qt.MouseButton.LeftButton)
+    assert not segment.is_open
+    click(opened)
+    assert not segment.is_open, "what the user folded stays folded"
+    qtbot.mouseClick(title.parentWidget(), Qt.MouseButton.LeftButton)
+    assert segment.is_open
+
+
+def test_dropping_a_file_opens_it(dock, scan):
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(scan))])
+    no_keys, left = Qt.KeyboardModifier.NoModifier, Qt.MouseButton.LeftButton
+    dock.dropEvent(QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, mime, left, no_keys))
+    assert dock.session.volume.name == "ct"
+
+
+def test_several_series_are_offered_with_pictures(dock, scan, qtbot):
+    (scan.parent / "second.nii.gz").write_bytes(scan.read_bytes())
+    dock.services.opening.open(scan.parent)
+    series = dock.findChild(QListWidget)
+    assert series.isVisible()
+    assert series.count() == 2
+    assert "24×20×7" in series.item(0).text()
+    assert not series.item(0).icon().isNull()
+    wanted = dock.session.volumes[1]
+    qtbot.mouseClick(series.viewport(), Qt.MouseButton.LeftButton, pos=series.visualItemRect(series.item(1)).center())
+    assert dock.session.volume is wanted
+
+
+def test_what_the_reader_had_to_assume_is_shown(dock):
+    dock.viewer.add_image(np.zeros((5, 6, 7)))
+    assert any("Units unknown" in text for text in texts(dock))
+
+
+def test_the_table_shows_and_changes_lesions(opened, qtbot):
+    click(opened)
+    opened.services.segmenting.new_lesion()
+    click(opened, (1, 4, 4))
+    table = opened.findChild(QTableWidget)
+    assert table.rowCount() == 2
+    ml = opened.services.table.volume_ml(1)
+    assert table.item(0, VOLUME).text() == f"{ml:.2f} ml"
+    table.item(0, NAME).setText("metastasis")
+    assert opened.session.lesions[0].name == "metastasis"
+    for column, field in ((VISIBLE, "visible"), (LOCKED, "locked")):
+        before = getattr(opened.session.lesions[0], field)
+        table.cellClicked.emit(0, column)
+        assert getattr(opened.session.lesions[0], field) is not before
+    table.cellClicked.emit(0, NAME)
+    assert opened.session.active_label == 1
+    assert opened.bridge.slice_shown() == AT[0]
+    table.cellClicked.emit(1, DELETE)
+    assert table.rowCount() == 1
+    opened.services.correcting.undo()
+    assert table.rowCount() == 2
+
+
+def test_the_size_slider_speaks_millimetres(opened):
+    click(opened)
+    slider = opened.findChild(QSlider)
+    slider.setValue(20)
+    assert opened.bridge.labels.brush_size == 20
+    assert "16.0 mm" in texts(opened)
+    opened.bridge.labels.brush_size = 5
+    assert slider.value() == 5
+    assert "4.0 mm" in texts(opened)
+
+
+def test_flat_and_solid_brushes(opened, qtbot):
+    click(opened)
+    press(opened, qtbot, "2-D")
+    assert opened.bridge.labels.n_edit_dimensions == 3
+    press(opened, qtbot, "3-D")
+    assert opened.bridge.labels.n_edit_dimensions == 2
+
+
+def test_the_strip_shows_and_finds_slices(opened, qtbot):
+    click(opened)
+    opened.services.correcting.toggle_reviewed(6)
+    strip = opened.panels["Correct"].findChild(type(opened.panels["Correct"]._strip))
+    assert strip.states.tolist() == opened.services.correcting.slice_states().tolist()
+    x = int((5 + 0.5) / 7 * strip.width())
+    qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=strip.rect().center().__class__(x, 10))
+    assert opened.bridge.slice_shown() == 5
+    press(opened, qtbot, "Mark all")
+    assert opened.session.reviewed == set(range(7))
+
+
+def test_accept_opens_the_learn_step(opened, qtbot):
+    click(opened)
+    press(opened, qtbot, "Mark all")
+    assert not opened.steps["Learn"].is_open
+    press(opened, qtbot, "Accept")
+    assert opened.session.message.startswith("Accepted: 7 reviewed slices")
+    assert opened.steps["Learn"].is_open
+
+
+def test_undo_says_what_it_would_undo(opened):
+    click(opened)
+    [undo] = [each for each in opened.findChildren(QAbstractButton) if each.text() == "Undo"]
+    assert undo.toolTip().startswith("Undo click")
+    undo.click()
+    assert opened.session.prompts == ()
+    assert not undo.isEnabled()
+
+
+def test_export_suggests_a_path_beside_the_scan_and_says_what_was_saved(opened, qtbot, scan):
+    click(opened)
+    panel = opened.panels["Export"]
+    path, formats = panel.findChild(QLineEdit), panel.findChild(QComboBox)
+    assert path.text() == str(scan.with_name("ct_lesions.nii.gz"))
+    formats.setCurrentIndex(1)
+    formats.activated.emit(1)
+    assert path.text() == str(scan.with_name("ct_lesions.seg.nrrd"))
+    press(opened, qtbot, "Export")
+    assert "Saved, verified: ct_lesions.seg.nrrd" in texts(opened)
+    assert opened.session.message == f"Saved, verified: {path.text()}"
+
+
+def test_a_changed_scan_is_asked_about_in_the_panel(opened, qtbot, scan):
+    click(opened)
+    scan.write_bytes(scan.read_bytes() + b"\0")
+    press(opened, qtbot, "Export")
+    assert any(text.startswith("The scan's file changed on disk") for text in texts(opened))
+    press(opened, qtbot, "Export anyway")
+    assert "Saved, verified: ct_lesions.nii.gz" in texts(opened)
+    assert not any(text.startswith("The scan's file changed on disk") for text in texts(opened))
+
+
+def test_unsaved_work_is_offered_at_the_next_start(opened, qtbot, model):
+    from napari.components import ViewerModel
+
+    click(opened)
+    opened.services.recovery.close()
+    services = build()
+    again = MedSegDock(ViewerModel(), services)
+    qtbot.addWidget(again)
+    again.show()
+    assert "Unsaved work on ct" in texts(again)
+    press(again, qtbot, "Recover")
+    assert isinstance(again.session.prompts[0], Click)
+    assert again.bridge.labels.data[AT] == 1
+    assert "Unsaved work on ct" not in texts(again)
+
+
+def test_waiting_shows_a_bar_and_the_name_of_the_work(dock):
+    dock.session.busy = Job("Reading ct.nii.gz")
+    assert "Reading ct.nii.gz" in texts(dock)
+    dock.session.busy = dock.session.busy.at(0.5)
+    dock.session.busy = None
+    dock.session.message = "Done."
+    assert "Done." in texts(dock)
+
+
+def test_the_dock_reads_well_in_both_themes(opened):
+    click(opened)
+    sheets = set()
+    for theme in ("light", "dark"):
+        opened.viewer.theme = theme
+        sheets.add(opened.styleSheet())
+    assert len(sheets) == 2
+    assert opened.minimumSizeHint().height() < 400, "the dock scrolls on a small screen"
+    assert opened.minimumSizeHint().width() <= 340
