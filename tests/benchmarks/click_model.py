@@ -1,0 +1,91 @@
+"""Dice after simulated clicks on patients that the click model never saw, beside the geodesic method and a ball.
+
+    python tests/benchmarks/click_model.py DATA [--collections sarcoma lung_nodules] [--clicks 5] [--all] [--model M]
+
+DATA holds folders of pairs as `napari-medseg train-click-model` reads them. Only held-out patients are measured; --all
+takes every patient, for collections that nothing was trained on. Click 1 is the deepest point of the lesion, each later one
+that of the largest error, negative where the mask spilled over. Prints a row a group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import edt
+import numpy as np
+from numpy.typing import NDArray
+
+import napari_medseg as ms
+from napari_medseg.evaluation.overlap import overlap
+from napari_medseg.learning.click_simulation import largest_component
+from napari_medseg.learning.samples import find_pairs, is_held_out
+
+
+def deepest(region: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> tuple[int, NDArray[np.int64]] | None:
+    """Size of the largest component and its deepest voxel."""
+    found = largest_component(region)
+    if found is None:
+        return None
+    component, cut = found
+    depth = edt.edt(np.ascontiguousarray(component), anisotropy=spacing_mm, black_border=True)
+    index = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(component.sum()), np.array(index) + [s.start for s in cut]
+
+
+def dice_after_clicks(model, volume: ms.Volume, truth: NDArray[np.bool_], n: int) -> tuple[list[float], list[float]]:
+    """Dice and seconds of each of `n` clicks."""
+    clicks: list[ms.Click] = []
+    mask, dice, seconds = None, [], []
+    for _ in range(n):
+        now = np.zeros_like(truth) if mask is None else mask.data > 0
+        errors = [(deepest(truth & ~now, volume.spacing_mm), True), (deepest(now & ~truth, volume.spacing_mm), False)]
+        present = [(found, positive) for found, positive in errors if found is not None]
+        if present:
+            (_, index), positive = max(present, key=lambda e: (e[0][0], e[1]))
+            x, y, z = volume.position_of(index.astype(float))
+            clicks.append(ms.Click((float(x), float(y), float(z)), positive=positive))
+            start = time.perf_counter()
+            mask = model.segment(volume, clicks, previous=mask)
+            seconds.append(time.perf_counter() - start)
+        dice.append(overlap(np.zeros_like(truth) if mask is None else mask.data > 0, truth).dice)
+    return dice, seconds
+
+
+def ball(volume: ms.Volume, truth: NDArray[np.bool_], radius_mm: float) -> float:
+    """Dice of a ball round the first click."""
+    found = deepest(truth, volume.spacing_mm)
+    assert found is not None
+    grid = np.ogrid[tuple(slice(0, n) for n in truth.shape)]
+    squared = sum(((g - c) * s) ** 2 for g, c, s in zip(grid, found[1], volume.spacing_mm, strict=True))
+    return overlap(squared <= radius_mm**2, truth).dice
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--collections", nargs="+", default=["sarcoma", "lung_nodules"])
+    parser.add_argument("--clicks", type=int, default=5)
+    parser.add_argument("--model")
+    parser.add_argument("--all", action="store_true")
+    options = parser.parse_args()
+    models = {"model": ms.load_model(options.model), "geodesic": ms.load_model("geodesic")}
+    groups: dict[str, list[tuple[ms.Volume, NDArray[np.bool_]]]] = {}
+    for image, label, group, patient in find_pairs(options.data, options.collections):
+        if options.all or is_held_out(patient):
+            pair = (ms.read_volume(image), np.asarray(ms.read_label_map(label).data) > 0)
+            groups.setdefault(group, []).append(pair)
+    for group, cases in groups.items():
+        radii = [(t.sum() * np.prod(v.spacing_mm) * 0.75 / np.pi) ** (1 / 3) for v, t in cases]
+        print(f"{group}: {len(cases)} scans; ball {np.mean([ball(v, t, np.median(radii)) for v, t in cases]):.3f}")
+        for name, model in models.items():
+            rows = [dice_after_clicks(model, v, t, options.clicks) for v, t in cases]
+            dice = np.mean([d for d, _ in rows], 0)
+            slowest = np.quantile([s for _, seconds in rows for s in seconds], 0.95)
+            print(f"  {name:9s} " + " ".join(f"{d:.3f}" for d in dice) + f"   p95 {slowest:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
