@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 GUARD_SEED = 50_000_017
 _GUARD_BATCHES, _GUARD_VIEWS, _GUARD_SIZE = 12, 3, 48
 _BLOCK = 1 / 3
+_MOST_OFF = 0.25
 _PART_OF_ONE_STRUCTURE = 0.15
 Stop = Callable[[], bool]
 
@@ -87,7 +88,7 @@ def _block(case: Case) -> tuple[slice, slice, slice] | None:
     truth = np.where(case.seen, case.truth, 0)
     counts = [np.bincount(truth[truth > 0].ravel(), minlength=2)]
     labels = np.flatnonzero(counts[0])
-    best, chosen = 0.08, None
+    least, chosen = _MOST_OFF, None
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         profiles = np.stack([(truth == k).sum(others) for k in labels]) if len(labels) else np.zeros((0, 1))
@@ -96,12 +97,12 @@ def _block(case: Case) -> tuple[slice, slice, slice] | None:
             shares = ordered.cumsum(1) / np.maximum(ordered.sum(1, keepdims=True), 1)
             if shares.shape[1] < 3 or not len(labels):
                 continue
-            scores = np.minimum(shares, 1 - shares).min(0) - 0.5 * np.abs(shares.mean(0) - _BLOCK)
-            at = int(scores.argmax())
-            if scores[at] > best:
+            off = np.abs(shares - _BLOCK).max(0)
+            at = int(off.argmin())
+            if off[at] < least:
                 n = truth.shape[axis]
                 part = slice(n - 1 - at, n) if backwards else slice(0, at + 1)
-                best = float(scores[at])
+                least = float(off[at])
                 chosen = tuple(part if a == axis else slice(0, None) for a in range(3))
     return None if chosen is None else (chosen[0], chosen[1], chosen[2])
 
