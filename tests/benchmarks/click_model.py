@@ -3,8 +3,8 @@
     python tests/benchmarks/click_model.py DATA [--collections sarcoma lung_nodules] [--clicks 5] [--all] [--model M]
 
 DATA holds folders of pairs as `napari-medseg train-click-model` reads them. Only held-out patients are measured; --all
-takes every patient, for collections that nothing was trained on. Click 1 is the deepest point of the lesion, each later one
-that of the largest error, negative where the mask spilled over. Prints a row a group.
+takes every patient, for collections that nothing was trained on. Click 1 is the deepest point of the lesion, each
+later one that of the largest error, negative where the mask spilled over. Prints a row a group.
 """
 
 from __future__ import annotations
