@@ -69,7 +69,7 @@ def test_every_type_and_byte_order_keeps_its_stored_type(tmp_path, dtype, order,
     assert volume.data.dtype.isnative
 
 
-@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.hdr", "scan"])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.hdr", "scan.img", "scan"])
 @pytest.mark.parametrize("packed", [True, False])
 def test_gzip_is_recognised_by_content(tmp_path, name, packed):
     plain = save_nifti(tmp_path / "plain.nii", phantom_ijk(), AFFINE).read_bytes()

@@ -135,6 +135,9 @@ def _header_file(path: Path) -> Path:
         return path
     found = _beside(path, _HEADER_FILES)
     if found is None:
+        with Content(path) as content:
+            if header_bytes(content.read(348)):
+                return path
         raise ImagingError(f"{path.name} holds voxels without a header; put its .hdr file into the same folder")
     return found
 
