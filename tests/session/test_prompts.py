@@ -220,6 +220,33 @@ def test_the_model_is_loaded_once_and_kept(volume, model):
     assert services.session.model is model
 
 
+def test_a_model_that_is_loaded_ahead_serves_the_click_that_did_not_wait(volume, model, runner):
+    loaded = []
+    services = build(answers=runner, loader=lambda name: loaded.append(name) or model)
+    services.opening.choose(volume)
+    services.segmenting.on_opened(volume)
+    services.segmenting.click(at(services, MIDDLE))
+    runner.finish(0)
+    runner.finish(1)
+    assert loaded == ["click"]
+    assert services.session.model is model
+    assert n_voxels(services) > 50
+    services.segmenting.warm_up()
+    assert len(runner.requests) == 2, "it is loaded already"
+
+
+def test_another_model_answers_from_the_next_request_on(volume, model):
+    loaded = []
+    services = build(loader=lambda name: loaded.append(name) or model)
+    services.opening.choose(volume)
+    services.segmenting.click(at(services, MIDDLE))
+    services.segmenting.choose_model("geodesic")
+    services.segmenting.choose_model("geodesic")
+    assert services.session.model is None
+    services.segmenting.segment()
+    assert loaded == ["click", "geodesic"]
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [

@@ -130,6 +130,16 @@ def test_what_the_reader_had_to_assume_is_shown(dock):
     assert any("Units unknown" in text for text in texts(dock))
 
 
+def test_models_can_be_chosen(opened):
+    models = opened.panels["Segment"].findChild(QComboBox)
+    assert [models.itemData(index) for index in range(models.count())][-1] == "geodesic"
+    models.setCurrentIndex(models.count() - 1)
+    models.activated.emit(models.count() - 1)
+    assert opened.session.model_name == "geodesic"
+    click(opened)
+    assert opened.session.model.name == "geodesic"
+
+
 def test_the_table_shows_and_changes_lesions(opened, qtbot):
     click(opened)
     opened.services.segmenting.new_lesion()

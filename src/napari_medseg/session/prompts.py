@@ -78,6 +78,7 @@ class SegmentController:
         self.editor, self.session = editor, editor.session
         self._runner, self._loader = runner, loader
         self._failures = failures or Failures()
+        self._spare: tuple[str, Segments] | None = None
         self.session.events.volume.connect(self.cancel)
 
     def click(self, position_mm: tuple[float, float, float], *, positive: bool = True) -> None:
@@ -141,7 +142,21 @@ class SegmentController:
         """Load the model ahead of the first click."""
         if self.session.model is None and self.session.busy is None:
             name = self.session.model_name
-            self._runner.submit(lambda _: self._loader(name), done=partial(self._on_loaded, name), failed=self._ignore)
+            self._runner.submit(
+                partial(self._load_ahead, name), done=partial(self._on_loaded, name), failed=self._ignore
+            )
+
+    def on_opened(self, volume: Volume | None) -> None:
+        """Load the model ahead once a scan is open."""
+        if volume is not None:
+            self.warm_up()
+
+    def choose_model(self, name: str) -> None:
+        """Use another model of the library (or ``"geodesic"``) from the next request on."""
+        if name != self.session.model_name:
+            self.session.model_name = name
+            self.session.model = None
+            self.session.message = f"The next answer comes from '{name}'."
 
     def _check(self, prompt: Prompt) -> None:
         volume = self.editor.work.volume
@@ -192,7 +207,7 @@ class SegmentController:
 
     def _answer(self, request: Request, ticket: Ticket) -> Answer:
         """Runs in the worker: touches nothing of the session."""
-        model = request.model or self._loader(request.model_name)
+        model = request.model or self._load(request.model_name)
         if not request.prompts and model.needs_click:
             raise ModelError(needs_click(model))
         if ticket.should_stop():
@@ -207,11 +222,23 @@ class SegmentController:
         )
         return answer_of(model, request, label_map, perf_counter() - started)
 
+    def _load(self, name: str) -> Segments:
+        """Runs in the worker."""
+        spare, self._spare = self._spare, None
+        return spare[1] if spare is not None and spare[0] == name else self._loader(name)
+
+    def _load_ahead(self, name: str, _ticket: Ticket) -> Segments:
+        """Runs in the worker; a click that comes meanwhile finds the model even if nobody waits for it any more."""
+        model = self._load(name)
+        self._spare = (name, model)
+        return model
+
     def _on_progress(self, fraction: float) -> None:
         if self.session.busy is not None:
             self.session.busy = self.session.busy.at(fraction)
 
     def _on_loaded(self, name: str, model: Segments) -> None:
+        self._spare = None
         if self.session.model is None and self.session.model_name == name:
             self.session.model = model
 

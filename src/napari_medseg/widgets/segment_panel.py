@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QComboBox, QWidget
 
+from napari_medseg.errors import MedSegError
+from napari_medseg.models.library import Library
 from napari_medseg.session.services import Services
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.lesion_table import LesionTable
@@ -23,6 +25,7 @@ TOOLS = {
     Tool.BOX: ("Box", "box", "W", "Drag a box round the lesion; with the right button: a box without lesion."),
     Tool.SCRIBBLE: ("Scribble", "scribble", "D", "Draw inside the lesion; with the right button: outside of it."),
 }
+CLASSICAL = "geodesic"
 NO_TOOL = "Choose a tool, then point at the lesion."
 
 
@@ -44,6 +47,9 @@ class SegmentPanel(QWidget):
         self.services, self.session, self.tools = services, services.session, tools
         self._build(table)
         tools.changed.connect(self._on_tool)
+        services.learning.changed.connect(self.draw_models)
+        self.session.events.model_name.connect(self.draw_models)
+        self.draw_models()
 
     def set_look(self, look: Look) -> None:
         """Redraw the icons in the theme's colours."""
@@ -67,11 +73,28 @@ class SegmentPanel(QWidget):
         self._new = button("New lesion", "The next click starts another lesion\nShortcut: A")
         self._new.clicked.connect(self.services.segmenting.new_lesion)
         self._tip = dim(NO_TOOL)
+        self._model = QComboBox()
+        self._model.setToolTip("The model that answers; 'geodesic' needs no training and follows the intensities alone")
+        self._model.activated.connect(self._on_model)
         layout = column(self)
         layout.addLayout(row(*self._tools.values()))
         layout.addWidget(self._tip)
         layout.addLayout(row(self._segment, self._new, stretch=0))
         layout.addWidget(table)
+        layout.addLayout(row(dim("Model"), self._model, stretch=1))
+
+    def draw_models(self, *_values: object) -> None:
+        """List the models of the library."""
+        library = self.services.library
+        names = [*library.names(), CLASSICAL]
+        self._model.clear()
+        for name in names:
+            self._model.addItem(f"{name}{_version(library, name)}", name)
+        chosen = self.session.model_name
+        self._model.setCurrentIndex(names.index(chosen) if chosen in names else -1)
+
+    def _on_model(self, index: int) -> None:
+        self.services.segmenting.choose_model(self._model.itemData(index))
 
     def _on_pressed(self, tool: Tool, checked: bool) -> None:
         self.tools.choose(tool if checked else Tool.NONE)
@@ -81,3 +104,10 @@ class SegmentPanel(QWidget):
         for each, made in self._tools.items():
             made.setChecked(each is tool)
         self._tip.setText(TOOLS[tool][3] if tool in TOOLS else NO_TOOL)
+
+
+def _version(library: Library, name: str) -> str:
+    try:
+        return f", version {library.active(name)}"
+    except MedSegError:
+        return ""
