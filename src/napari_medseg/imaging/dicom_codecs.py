@@ -85,11 +85,13 @@ def _decode_jpeg(data: bytes, layout: PixelLayout) -> NDArray[Any]:
 
     marker, size = _jpeg_size(data)
     _check_size(size, layout)
+    # Without the end marker libjpeg paints what is missing grey, and CharLS searches for seconds.
+    end = data.rfind(b"\xff\xd9")
+    if end < len(data) - 64:
+        raise DamagedDicom("its compressed frame is cut off")
+    data = data[: end + 2]
     if marker == 0xF7:
         return np.asarray(_decoded(imagecodecs.jpegls_decode, data))
-    # libjpeg paints what is missing grey and only murmurs.
-    if b"\xff\xd9" not in data[-64:]:
-        raise DamagedDicom("its compressed frame is cut off")
     options: dict[str, Any] = {}
     if layout.n_samples == 3:
         # libjpeg takes three components without an Adobe marker for YCbCr.
