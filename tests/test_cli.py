@@ -113,7 +113,7 @@ def test_segment_says_what_it_did(scan: Path, model: Threshold, click: str, caps
     assert main(["segment", str(scan), "--click", click, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert f"{out}: 0.92 ml" in said
-    assert "threshold version 3; saved, verified" in said
+    assert "by model threshold version 3; saved, verified" in said
 
 
 def test_positions_that_begin_with_a_minus_are_values() -> None:

@@ -155,7 +155,7 @@ def _segment(options: argparse.Namespace, results: Results) -> None:
     path = write_label_map(options.out, mask)
     n_voxels = int((mask.data > 0).sum())
     volume_ml = n_voxels * mask.voxel_ml
-    results.say(f"{path}: {volume_ml:.2f} ml in {seconds:.1f} s, by {model.card.title}; saved, verified")
+    results.say(f"{path}: {volume_ml:.2f} ml in {seconds:.1f} s, by model {model.card.title}; saved, verified")
     if not n_voxels:
         print("the mask is empty: nothing was found there", file=sys.stderr)
     results.put(
