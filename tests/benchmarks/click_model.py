@@ -1,6 +1,6 @@
 """Dice after simulated clicks on patients that the click model never saw, beside the geodesic method and a ball.
 
-    python tests/benchmarks/click_model.py DATA [--collections sarcoma lung_nodules] [--clicks 5] [--all] [--model M]
+    python tests/benchmarks/click_model.py [DATA] [--collections sarcoma lung_nodules] [--clicks 5] [--all] [--model M]
 
 DATA holds folders of pairs as `napari-medseg train-click-model` reads them. Only held-out patients are measured; --all
 takes every patient, for collections that nothing was trained on. Click 1 is the deepest point of the lesion, each
@@ -21,6 +21,8 @@ import napari_medseg as ms
 from napari_medseg.evaluation.overlap import overlap
 from napari_medseg.learning.click_simulation import largest_component
 from napari_medseg.learning.samples import find_pairs, is_held_out
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def deepest(region: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> tuple[int, NDArray[np.int64]] | None:
@@ -65,12 +67,15 @@ def ball(volume: ms.Volume, truth: NDArray[np.bool_], radius_mm: float) -> float
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?", default=SHARED)
     parser.add_argument("--collections", nargs="+", default=["sarcoma", "lung_nodules"])
     parser.add_argument("--clicks", type=int, default=5)
     parser.add_argument("--model")
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
+    if not options.data.is_dir():
+        print(f"skipped: there are no labelled scans in {options.data}")
+        return
     models = {"model": ms.load_model(options.model), "geodesic": ms.load_model("geodesic")}
     groups: dict[str, list[tuple[ms.Volume, NDArray[np.bool_]]]] = {}
     for image, label, group, patient in find_pairs(options.data, options.collections):
