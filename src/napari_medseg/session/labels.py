@@ -108,16 +108,19 @@ class WorkingLabels:
         BoxEdit or None
             The change that was found.
         """
-        known, data = self._known[region], self.data[region]
-        changed = known != data
+        box = self._differing(region) if touched is None else region
+        if box is None:
+            return None
+        known, data, locked = self._known[box], self.data[box], self.locked[box]
+        fresh = known != data
+        if touched is not None:
+            fresh |= touched & ~locked
         guarded = list(protected)
         if guarded:
-            kept = changed & (np.isin(known, guarded) | np.isin(data, guarded))
+            kept = fresh & (np.isin(known, guarded) | np.isin(data, guarded))
             data[kept] = known[kept]
-            changed &= ~kept
-            touched = touched & ~np.isin(known, guarded) if touched is not None else None
-        fresh = changed | (touched & ~self.locked[region]) if touched is not None else changed
-        return self._record(region, fresh, data, self.locked[region] | fresh)
+            fresh &= ~kept
+        return self._record(box, fresh, data, locked | fresh)
 
     def merge(
         self, label: int, region: Region, mask: NDArray[np.bool_], *, protected: Iterable[int] = ()
@@ -163,6 +166,15 @@ class WorkingLabels:
         self.data[edit.region] = edit.after
         self._known[edit.region] = edit.after
         self.locked[edit.region] = edit.locks_after
+
+    def _differing(self, region: Region) -> Region | None:
+        """Return the planes of a box in which somebody else wrote. Plane by plane, as a whole scan is large."""
+        known, data = self._known[region], self.data[region]
+        planes = [z for z, (a, b) in enumerate(zip(known, data, strict=True)) if not np.array_equal(a, b)]
+        if not planes:
+            return None
+        start = region[0].start
+        return slice(start + planes[0], start + planes[-1] + 1), region[1], region[2]
 
     def _record(
         self, region: Region, changed: NDArray[np.bool_], after: NDArray[np.uint8], locks: NDArray[np.bool_]

@@ -24,6 +24,7 @@ from napari_medseg.widgets import scan_view
 from napari_medseg.widgets.strokes import StrokeRecorder, Touched
 
 OPACITY = 0.45
+BRUSH_MM = 8.0
 LAYER_REMOVED = "The lesions' layer was removed; the lesions are kept and come back with the next tool."
 
 
@@ -195,7 +196,7 @@ class LayerBridge:
                 metadata={"napari_medseg": {"volume": volume, "label_map": label_map}},
             )
         layer = cast("Labels", layer)
-        layer.brush_size = 8
+        layer.brush_size = max(1, round(BRUSH_MM / min(abs(step) for step in layer.scale)))
         layer.selected_label = self.session.active_label
         self._labels[id(work)] = layer
         self._bind(layer, work)

@@ -78,7 +78,7 @@ class LesionTable(QWidget):
         table.customContextMenuRequested.connect(self._on_menu)
         self._empty = dim("No lesion yet.")
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 4, 0, 0)
+        layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._empty)
         layout.addWidget(table)
 

@@ -85,6 +85,13 @@ def stylesheet(look: Look) -> str:
     background: {look.panel}; color: {look.text}; border: 1px solid {look.line}; border-radius: 4px; padding: 4px 6px;
 }}
 #medseg QLineEdit:focus, #medseg QComboBox:focus {{ border: 1px solid {look.accent}; }}
+#medseg QListWidget {{
+    background: {look.panel}; color: {look.text}; border: 1px solid {look.line}; border-radius: 4px; outline: 0;
+}}
+#medseg QListWidget::item {{ background: transparent; border-radius: 4px; }}
+#medseg QListWidget::item:hover, #medseg QListWidget::item:selected {{
+    background: {look.control}; color: {look.text};
+}}
 #medseg QTableWidget {{
     background: {look.panel}; color: {look.text}; border: 1px solid {look.line}; border-radius: 4px;
     gridline-color: transparent;

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QIcon, QImage, QPixmap
+from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QIcon, QImage, QPainter, QPixmap
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFrame, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from napari_medseg.imaging.volume import Volume
@@ -68,6 +68,8 @@ class OpenPanel(QWidget):
         self._scans.activated.connect(lambda index: self.services.opening.choose(self.services.opening.scans[index]))
         self._series = QListWidget()
         self._series.setIconSize(QSize(_THUMBNAIL, _THUMBNAIL))
+        self._series.setSpacing(2)
+        self._series.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._series.itemActivated.connect(self._on_series)
         self._series.itemClicked.connect(self._on_series)
         layout = column(self)
@@ -78,7 +80,7 @@ class OpenPanel(QWidget):
 
     def _draw(self, _value: object = None) -> None:
         volume, scans = self.session.volume, self.services.opening.scans
-        self._drop.setVisible(volume is None)
+        self._drop.setVisible(volume is None and not self.session.volumes)
         self._sample.setVisible(volume is None)
         self._mask.setVisible(volume is not None)
         self._open.setProperty("role", "main" if volume is None else "")
@@ -100,7 +102,7 @@ class OpenPanel(QWidget):
             item = QListWidgetItem(QIcon(_picture(thumbnail(volume))), f"{volume.name}\n{describe(volume)}")
             item.setToolTip("Click to open this series")
             self._series.addItem(item)
-        self._series.setFixedHeight(min(4, len(volumes)) * (_THUMBNAIL + 10) + 4)
+        self._series.setFixedHeight(min(4, len(volumes)) * (_THUMBNAIL + 8) + 10)
 
     def _on_series(self, item: QListWidgetItem) -> None:
         volume = self.session.volumes[self._series.row(item)]
@@ -194,7 +196,14 @@ def thumbnail(volume: Volume) -> NDArray[np.uint8]:
 
 
 def _picture(grey: NDArray[np.uint8]) -> QPixmap:
+    """Return a square picture, black where the slice does not fill it."""
     height, width = grey.shape
-    image = QImage(grey.tobytes(), width, height, width, QImage.Format.Format_Grayscale8).copy()
+    image = QImage(grey.tobytes(), width, height, width, QImage.Format.Format_Grayscale8)
     mode = Qt.AspectRatioMode.KeepAspectRatio
-    return QPixmap.fromImage(image).scaled(_THUMBNAIL, _THUMBNAIL, mode, Qt.TransformationMode.SmoothTransformation)
+    small = image.scaled(_THUMBNAIL, _THUMBNAIL, mode, Qt.TransformationMode.SmoothTransformation)
+    square = QPixmap(_THUMBNAIL, _THUMBNAIL)
+    square.fill(Qt.GlobalColor.black)
+    painter = QPainter(square)
+    painter.drawImage((_THUMBNAIL - small.width()) // 2, (_THUMBNAIL - small.height()) // 2, small)
+    painter.end()
+    return square

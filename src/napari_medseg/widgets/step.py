@@ -98,7 +98,7 @@ class Step(QFrame):
         row.addStretch(1)
         row.addWidget(self._fold)
         column = QVBoxLayout(self)
-        column.setContentsMargins(INDENT, 10, INDENT, 10)
+        column.setContentsMargins(INDENT, 8, INDENT, 8)
         column.setSpacing(GAP)
         column.addWidget(self._header)
         column.addWidget(self._hint)
