@@ -6,7 +6,7 @@ from pathlib import Path
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.content import Content
-from napari_medseg.imaging.dicom_file import is_dicom
+from napari_medseg.imaging.dicom.file import is_dicom
 from napari_medseg.imaging.nifti_header import header_bytes
 from napari_medseg.imaging.suffixes import DICOM_SUFFIXES, META_IMAGE_SUFFIXES, NIFTI_SUFFIXES, suffix_of
 

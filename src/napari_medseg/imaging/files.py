@@ -11,8 +11,8 @@ from typing import Any
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.content_type import FORMAT_NAMES, content_type
-from napari_medseg.imaging.dicom_file import is_dicom, modality_of
-from napari_medseg.imaging.dicom_source import dicom_source
+from napari_medseg.imaging.dicom.file import is_dicom, modality_of
+from napari_medseg.imaging.dicom.source import dicom_source
 from napari_medseg.imaging.limits import refusing_damage
 from napari_medseg.imaging.orientation import acquisition_axis
 from napari_medseg.imaging.provenance import fingerprint
@@ -49,7 +49,7 @@ _LABEL_MAP_READERS = {
     "metaimage": ("metaimage", "read_metaimage_label_map"),
     "tiff": ("tiff", "read_tiff_label_map"),
     "raster": ("raster", "read_raster_label_map"),
-    "dicom": ("dicom_seg", "read_dicom_seg"),
+    "dicom": ("dicom.seg", "read_dicom_seg"),
 }
 _LABEL_MAP_WRITERS = {
     ".nii": ("nifti", "write_nifti_label_map"),
@@ -57,7 +57,7 @@ _LABEL_MAP_WRITERS = {
     ".nrrd": ("nrrd", "write_nrrd_label_map"),
     ".seg.nrrd": ("nrrd", "write_nrrd_label_map"),
     ".mha": ("metaimage", "write_metaimage_label_map"),
-    ".dcm": ("dicom_seg", "write_dicom_seg"),
+    ".dcm": ("dicom.seg", "write_dicom_seg"),
 }
 
 
@@ -233,6 +233,6 @@ def _only_label_map(folder: Path) -> LabelMap:
 
 
 def _read_dicom_label_map(path: Path) -> LabelMap:
-    home = ("rtstruct", "read_rtstruct") if modality_of(path) == "RTSTRUCT" else _LABEL_MAP_READERS["dicom"]
+    home = ("dicom.rtstruct", "read_rtstruct") if modality_of(path) == "RTSTRUCT" else _LABEL_MAP_READERS["dicom"]
     label_map: LabelMap = _function(home)(path)
     return label_map

@@ -68,7 +68,7 @@ def surface_of(label_map: LabelMap, label: int = 1) -> Surface:
     box = _box(is_label)
     # One voxel of background on every side closes the surface at the edge of the scan.
     padded = np.pad(is_label[box], 1).astype(np.float32)
-    corners, triangles, _, _ = marching_cubes(padded, 0.5)  # type: ignore[no-untyped-call]
+    corners, triangles, _, _ = marching_cubes(padded, 0.5)
     index = corners.astype(np.float64) - 1.0 + [part.start for part in box]
     vertices = index @ label_map.affine[:3, :3].T + label_map.affine[:3, 3]
     surface = Surface(vertices, triangles.astype(np.int64))

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_medseg.imaging.dicom_elements import DamagedDicom, Elements
-from napari_medseg.imaging.dicom_file import DicomFile, NotDicom, open_dicom
-from napari_medseg.imaging.dicom_layout import PixelLayout, PixelPlace, read_layout, read_place
-from napari_medseg.imaging.dicom_patient import PatientKey, patient_key
-from napari_medseg.imaging.dicom_placement import Placement, flat_spacing_mm, read_placement, read_rescale
+from napari_medseg.imaging.dicom.elements import DamagedDicom, Elements
+from napari_medseg.imaging.dicom.file import DicomFile, NotDicom, open_dicom
+from napari_medseg.imaging.dicom.layout import PixelLayout, PixelPlace, read_layout, read_place
+from napari_medseg.imaging.dicom.patient import PatientKey, patient_key
+from napari_medseg.imaging.dicom.placement import Placement, flat_spacing_mm, read_placement, read_rescale
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"

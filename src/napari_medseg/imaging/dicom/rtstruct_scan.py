@@ -8,10 +8,10 @@ from types import MappingProxyType
 import numpy as np
 
 from napari_medseg.errors import ImagingError
-from napari_medseg.imaging.dicom_elements import Elements
-from napari_medseg.imaging.dicom_find import find_series
-from napari_medseg.imaging.dicom_series import Stack
-from napari_medseg.imaging.dicom_source import source_of_stack
+from napari_medseg.imaging.dicom.elements import Elements
+from napari_medseg.imaging.dicom.find import find_series
+from napari_medseg.imaging.dicom.series import Stack
+from napari_medseg.imaging.dicom.source import source_of_stack
 from napari_medseg.imaging.orientation import to_memory
 from napari_medseg.imaging.volume import LabelMap
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.imaging.dicom_geometry import (
+from napari_medseg.imaging.dicom.geometry import (
     NoGrid,
     SliceGrid,
     distance_along_normal,
@@ -16,7 +16,7 @@ from napari_medseg.imaging.dicom_geometry import (
     name_of,
     slice_grid,
 )
-from napari_medseg.imaging.dicom_headers import Plane
+from napari_medseg.imaging.dicom.headers import Plane
 
 SamePixels = Callable[[Plane, Plane], bool]
 

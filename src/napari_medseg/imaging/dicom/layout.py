@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.imaging.dicom_elements import UNDEFINED_LENGTH, DamagedDicom, Elements
-from napari_medseg.imaging.dicom_file import (
+from napari_medseg.imaging.dicom.elements import UNDEFINED_LENGTH, DamagedDicom, Elements
+from napari_medseg.imaging.dicom.file import (
     DEFLATED,
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
-from napari_medseg.imaging.dicom_geometry import LPS_TO_RAS
-from napari_medseg.imaging.dicom_source import DicomSource, SourcePlane, dicom_source
+from napari_medseg.imaging.dicom.geometry import LPS_TO_RAS
+from napari_medseg.imaging.dicom.source import DicomSource, SourcePlane, dicom_source
 from napari_medseg.imaging.orientation import to_disk
 from napari_medseg.imaging.volume import DiskGrid, LabelMap
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
-from napari_medseg.imaging.dicom_elements import DamagedDicom, Elements
-from napari_medseg.imaging.dicom_file import DicomFile, NotDicom, open_dicom
-from napari_medseg.imaging.dicom_frames import FrameReader
-from napari_medseg.imaging.dicom_geometry import LPS_TO_RAS
-from napari_medseg.imaging.dicom_headers import RTSTRUCT_CLASS, SEGMENTATION_CLASSES, Plane, enhanced_planes, image_file
+from napari_medseg.imaging.dicom.elements import DamagedDicom, Elements
+from napari_medseg.imaging.dicom.file import DicomFile, NotDicom, open_dicom
+from napari_medseg.imaging.dicom.frames import FrameReader
+from napari_medseg.imaging.dicom.geometry import LPS_TO_RAS
+from napari_medseg.imaging.dicom.headers import RTSTRUCT_CLASS, SEGMENTATION_CLASSES, Plane, enhanced_planes, image_file
 from napari_medseg.imaging.limits import check_memory, refusing_damage
 from napari_medseg.imaging.orientation import to_memory
 from napari_medseg.imaging.volume import LabelMap, Volume

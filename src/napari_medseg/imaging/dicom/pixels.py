@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.errors import Cancelled, ImagingError
-from napari_medseg.imaging.dicom_elements import DamagedDicom
-from napari_medseg.imaging.dicom_frames import FrameReader
-from napari_medseg.imaging.dicom_geometry import name_of
-from napari_medseg.imaging.dicom_headers import Plane
-from napari_medseg.imaging.dicom_layout import PixelLayout
-from napari_medseg.imaging.dicom_series import Stack
+from napari_medseg.imaging.dicom.elements import DamagedDicom
+from napari_medseg.imaging.dicom.frames import FrameReader
+from napari_medseg.imaging.dicom.geometry import name_of
+from napari_medseg.imaging.dicom.headers import Plane
+from napari_medseg.imaging.dicom.layout import PixelLayout
+from napari_medseg.imaging.dicom.series import Stack
 from napari_medseg.imaging.limits import check_memory
 
 Progress = Callable[[float], None]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.imaging.dicom_elements import DamagedDicom
-from napari_medseg.imaging.dicom_layout import RLE, PixelLayout
+from napari_medseg.imaging.dicom.elements import DamagedDicom
+from napari_medseg.imaging.dicom.layout import RLE, PixelLayout
 
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})

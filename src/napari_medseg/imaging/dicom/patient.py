@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from napari_medseg.imaging.dicom_elements import Elements
+from napari_medseg.imaging.dicom.elements import Elements
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.imaging.dicom_elements import DamagedDicom, Elements
+from napari_medseg.imaging.dicom.elements import DamagedDicom, Elements
 
 # Positions and sizes beyond this are not those of a person on a scanner's table.
 _FARTHEST_MM = 1e5

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_medseg.imaging.dicom_headers import Plane
-from napari_medseg.imaging.dicom_series import Stack
+from napari_medseg.imaging.dicom.headers import Plane
+from napari_medseg.imaging.dicom.series import Stack
 
 
 @dataclass(frozen=True, slots=True, repr=False)

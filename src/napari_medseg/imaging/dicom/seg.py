@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
-from napari_medseg.imaging.dicom_codes import Code, codes_of
-from napari_medseg.imaging.dicom_identity import remove_identity
-from napari_medseg.imaging.dicom_reopen import Scan, reopened_scan
-from napari_medseg.imaging.dicom_seg_read import LABEL_NOTE, place_on, read_dicom_seg
+from napari_medseg.imaging.dicom.codes import Code, codes_of
+from napari_medseg.imaging.dicom.identity import remove_identity
+from napari_medseg.imaging.dicom.reopen import Scan, reopened_scan
+from napari_medseg.imaging.dicom.seg_read import LABEL_NOTE, place_on, read_dicom_seg
 from napari_medseg.imaging.durable import write_durably
 from napari_medseg.imaging.volume import LabelMap
 

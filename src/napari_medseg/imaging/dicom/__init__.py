@@ -7,11 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from napari_medseg.errors import ImagingError
-from napari_medseg.imaging.dicom_file import is_dicom, modality_of
-from napari_medseg.imaging.dicom_find import Found, Progress, SeriesInfo, ShouldStop, find_series
-from napari_medseg.imaging.dicom_pixels import read_stack
-from napari_medseg.imaging.dicom_series import Stack
-from napari_medseg.imaging.dicom_source import DicomSource, changed_files, dicom_source, source_of_stack
+from napari_medseg.imaging.dicom.file import is_dicom, modality_of
+from napari_medseg.imaging.dicom.find import Found, Progress, SeriesInfo, ShouldStop, find_series
+from napari_medseg.imaging.dicom.pixels import read_stack
+from napari_medseg.imaging.dicom.series import Stack
+from napari_medseg.imaging.dicom.source import DicomSource, changed_files, dicom_source, source_of_stack
 from napari_medseg.imaging.orientation import to_memory
 from napari_medseg.imaging.volume import Volume
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.imaging.dicom_codecs import decode_frame, luminance
-from napari_medseg.imaging.dicom_elements import DamagedDicom
-from napari_medseg.imaging.dicom_file import DEFLATED, EXPLICIT_BIG, inflated_data_set
-from napari_medseg.imaging.dicom_headers import ImageFile
+from napari_medseg.imaging.dicom.codecs import decode_frame, luminance
+from napari_medseg.imaging.dicom.elements import DamagedDicom
+from napari_medseg.imaging.dicom.file import DEFLATED, EXPLICIT_BIG, inflated_data_set
+from napari_medseg.imaging.dicom.headers import ImageFile
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0"
@@ -44,7 +44,7 @@ class FrameReader:
 
     def read_into(self, frame: int, out: NDArray[Any]) -> None:
         """Read one native frame into a contiguous array of the stored type."""
-        view = memoryview(out).cast("B")
+        view = out.data.cast("B")
         with self._file.path.open("rb", buffering=0) as opened:
             opened.seek(self._place.offset + frame * self._layout.frame_bytes)
             n_read = 0
@@ -87,7 +87,7 @@ class FrameReader:
         raw = self._bytes(self._place.offset + number * n_bytes, n_bytes)
         if self._place.transfer_syntax == EXPLICIT_BIG and layout.bits_allocated == 8 and self._place.vr == b"OW":
             raw = np.frombuffer(raw, "u2").byteswap().tobytes() if len(raw) % 2 == 0 else raw
-        order = ">" if self._place.transfer_syntax == EXPLICIT_BIG else "<"
+        order: Literal[">", "<"] = ">" if self._place.transfer_syntax == EXPLICIT_BIG else "<"
         flat = np.frombuffer(raw, layout.dtype.newbyteorder(order)).astype(layout.dtype, copy=False)
         if layout.n_samples == 1:
             return flat.reshape(layout.rows, layout.columns)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from napari_medseg.errors import ImagingError
-from napari_medseg.imaging.dicom_identity import remove_identity
-from napari_medseg.imaging.dicom_reopen import reopened_scan
+from napari_medseg.imaging.dicom.identity import remove_identity
+from napari_medseg.imaging.dicom.reopen import reopened_scan
+from napari_medseg.imaging.dicom.rtstruct_read import read_rtstruct
 from napari_medseg.imaging.durable import write_durably
-from napari_medseg.imaging.rtstruct_read import read_rtstruct
 from napari_medseg.imaging.volume import LabelMap
 
 __all__ = ["read_rtstruct", "write_rtstruct"]
@@ -38,7 +38,7 @@ def write_rtstruct(path: str | Path, label_map: LabelMap, *, deidentified: bool 
         If the mask is empty or does not belong to a DICOM series, the series' files are gone or changed, or saving
         failed.
     """
-    from napari_medseg.imaging.rtstruct_write import structure_set
+    from napari_medseg.imaging.dicom.rtstruct_write import structure_set
 
     path = Path(path)
     scan = reopened_scan(label_map, path.name, "an RTSTRUCT")

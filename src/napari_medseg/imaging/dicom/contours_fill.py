@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.imaging.contours import Points, inside_contours
+from napari_medseg.imaging.dicom.contours import Points, inside_contours
 
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 # A contour lies in a grid plane if its points stay this close to it, in voxels.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from napari_medseg.imaging.dicom_elements import (
+from napari_medseg.imaging.dicom.elements import (
     DamagedDicom,
     Elements,
     Encoding,

@@ -31,8 +31,8 @@ from pydicom.dataset import Dataset
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging import dicom
-from napari_medseg.imaging.contours import contours_of, inside_contours
-from napari_medseg.imaging.rtstruct import read_rtstruct, write_rtstruct
+from napari_medseg.imaging.dicom.contours import contours_of, inside_contours
+from napari_medseg.imaging.dicom.rtstruct import read_rtstruct, write_rtstruct
 from napari_medseg.imaging.volume import LabelMap, Volume
 
 OBLIQUE = (0.921061, 0.389418, 0.0, -0.372026, 0.879924, 0.29552)

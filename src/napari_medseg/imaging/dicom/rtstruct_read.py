@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
-from napari_medseg.imaging.contours import Points
-from napari_medseg.imaging.contours_fill import Filled, fill
-from napari_medseg.imaging.dicom_elements import DamagedDicom, Elements
-from napari_medseg.imaging.dicom_file import NotDicom, open_dicom
-from napari_medseg.imaging.dicom_headers import RTSTRUCT_CLASS
-from napari_medseg.imaging.dicom_source import dicom_source
+from napari_medseg.imaging.dicom.contours import Points
+from napari_medseg.imaging.dicom.contours_fill import Filled, fill
+from napari_medseg.imaging.dicom.elements import DamagedDicom, Elements
+from napari_medseg.imaging.dicom.file import NotDicom, open_dicom
+from napari_medseg.imaging.dicom.headers import RTSTRUCT_CLASS
+from napari_medseg.imaging.dicom.rtstruct_scan import scan_of
+from napari_medseg.imaging.dicom.source import dicom_source
 from napari_medseg.imaging.limits import refusing_damage
-from napari_medseg.imaging.rtstruct_scan import scan_of
 from napari_medseg.imaging.volume import LabelMap, Volume
 
 _CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", ""})

@@ -28,8 +28,8 @@ from pydicom.dataset import Dataset
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging import dicom
-from napari_medseg.imaging.dicom_codes import codes_of
-from napari_medseg.imaging.dicom_seg import place_on, read_dicom_seg, write_dicom_seg
+from napari_medseg.imaging.dicom.codes import codes_of
+from napari_medseg.imaging.dicom.seg import place_on, read_dicom_seg, write_dicom_seg
 from napari_medseg.imaging.files import read_label_map, write_label_map
 from napari_medseg.imaging.volume import LabelMap, Volume
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.errors import Cancelled, ImagingError
-from napari_medseg.imaging.dicom_file import NotDicom
-from napari_medseg.imaging.dicom_headers import NotAnImage, Plane, UnusableImage, read_planes
-from napari_medseg.imaging.dicom_pixels import same_pixels, thumbnail
-from napari_medseg.imaging.dicom_series import Refusal, Stack, sort_into_stacks
+from napari_medseg.imaging.dicom.file import NotDicom
+from napari_medseg.imaging.dicom.headers import NotAnImage, Plane, UnusableImage, read_planes
+from napari_medseg.imaging.dicom.pixels import same_pixels, thumbnail
+from napari_medseg.imaging.dicom.series import Refusal, Stack, sort_into_stacks
 
 Progress = Callable[[float], None]
 ShouldStop = Callable[[], bool]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from napari_medseg.imaging.contours import contours_of
-from napari_medseg.imaging.dicom_codes import codes_of
-from napari_medseg.imaging.dicom_headers import RTSTRUCT_CLASS
-from napari_medseg.imaging.dicom_reopen import Scan
+from napari_medseg.imaging.dicom.codes import codes_of
+from napari_medseg.imaging.dicom.contours import contours_of
+from napari_medseg.imaging.dicom.headers import RTSTRUCT_CLASS
+from napari_medseg.imaging.dicom.reopen import Scan
 from napari_medseg.imaging.volume import LabelMap
 
 _DETACHED_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
@@ -55,7 +55,7 @@ def _empty_object(header: Dataset) -> FileDataset:
     from napari_medseg import __version__
 
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RTSTRUCT_CLASS, generate_uid()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(RTSTRUCT_CLASS), generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     for keyword in _COPIED:

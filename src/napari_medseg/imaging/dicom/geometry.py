@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.imaging.dicom_headers import Plane
+from napari_medseg.imaging.dicom.headers import Plane
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
