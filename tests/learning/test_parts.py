@@ -12,12 +12,13 @@ from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.cases import choose_grid, choose_patch, match_outputs, prepare, with_old_answers
 from napari_medseg.learning.correction import Correction
 from napari_medseg.learning.gate import decide, why_inverted
+from napari_medseg.learning.held_out import choose_held_out, weights_without
 from napari_medseg.learning.losses import label_loss
 from napari_medseg.learning.patches import draw_patches
 from napari_medseg.learning.reports import Figures
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
 from napari_medseg.learning.strategies import depth_groups, plan
-from napari_medseg.learning.validation import choose_held_out, click_targets, reviewed_scans, weights_without
+from napari_medseg.learning.targets import click_targets, reviewed_scans
 from napari_medseg.networks.click_unet import ClickUNet
 
 SETTINGS = FineTuneSettings()
@@ -262,7 +263,7 @@ class TestHeldOut:
         assert len(click_targets(case_of(halves))) == 1
         nodule = with_box()
         nodule[4:6, 8:11, 9:12] = 2
-        assert sorted(int(m.sum()) for m in click_targets(case_of(nodule))) == [18, int((nodule == 1).sum())]
+        assert sorted(int(t.mask.sum()) for t in click_targets(case_of(nodule))) == [18, int((nodule == 1).sum())]
         apart = with_box()
         apart[0:2, 0:3, 0:3] = 1
         assert len(click_targets(case_of(apart))) == 2

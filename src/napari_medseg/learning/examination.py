@@ -7,17 +7,17 @@ from functools import cached_property
 
 import numpy as np
 
+from napari_medseg.learning.held_out import HeldOut, describe
 from napari_medseg.learning.lesson import Lesson
 from napari_medseg.learning.reports import Figures
 from napari_medseg.learning.samples import Sample
 from napari_medseg.learning.validation import (
-    HeldOut,
     automatic_dice,
-    describe,
     dice,
     guard_dice,
     guard_samples,
     one_click_dice,
+    quick_dice,
 )
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet
@@ -50,9 +50,14 @@ class Examination:
         knows_all = not taught[len(old.card.labels) :].any() and old.card.automatic is not None
         return self._measure(old, automatic=knows_all)
 
-    def of_new(self, network: ClickUNet, *, quick: bool = False) -> Figures:
-        """Figures of the version as it is now; on the way only those of the held-out cases, from fewer clicks."""
-        return self._measure(Checkpoint(network, self.lesson.card), automatic=True, quick=quick)
+    def of_new(self, network: ClickUNet, *, final: bool = True) -> Figures:
+        """Figures of the new version; those of the held-out cases alone while others are still to join."""
+        return self._measure(Checkpoint(network, self.lesson.card), automatic=True, final=final)
+
+    def on_the_way(self, network: ClickUNet) -> float | None:
+        """Dice on the held-out cases without a click, as quickly as it can be had."""
+        lesson = self.lesson
+        return quick_dice(network, lesson.automatic, lesson.cases, lesson.held_out, lesson.dtype)
 
     def combined(self, apart: Figures, final: Figures) -> Figures:
         """Figures to judge by: the held-out cases before they joined, and no better than the final weights are."""
@@ -63,17 +68,17 @@ class Examination:
             }
         )
 
-    def _measure(self, checkpoint: Checkpoint, *, automatic: bool, quick: bool = False) -> Figures:
+    def _measure(self, checkpoint: Checkpoint, *, automatic: bool, final: bool = True) -> Figures:
         lesson = self.lesson
         of = (lesson.cases, lesson.held_out, lesson.device, self._stop)
         network = checkpoint.network.to(lesson.device)
         is_old = checkpoint is lesson.old
         return Figures(
             automatic=automatic_dice(checkpoint, *of) if automatic else None,
-            one_click=one_click_dice(checkpoint, *of, n_clicks=1 if quick else 3),
-            guard=None if quick else guard_dice(network, self._guard, lesson.device, lesson.dtype),  # type: ignore[arg-type]
-            kept=(1.0 if is_old else self._agreement(checkpoint)) if not quick and self._has_kept_labels else None,
-            pinned=self._pinned(checkpoint, automatic=automatic) if not quick and lesson.pinned else None,
+            one_click=one_click_dice(checkpoint, *of),
+            guard=guard_dice(network, self._guard, lesson.device, lesson.dtype) if final else None,  # type: ignore[arg-type]
+            kept=(1.0 if is_old else self._agreement(checkpoint)) if final and self._has_kept_labels else None,
+            pinned=self._pinned(checkpoint, automatic=automatic) if final and lesson.pinned else None,
         )
 
     @property

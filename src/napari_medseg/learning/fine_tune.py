@@ -12,7 +12,7 @@ from napari_medseg.errors import Cancelled, JobFailed, LearningError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.correction import Correction
 from napari_medseg.learning.examination import Examination
-from napari_medseg.learning.gate import decide, headline, why_inverted
+from napari_medseg.learning.gate import decide, why_inverted
 from napari_medseg.learning.lesson import Lesson, prepare_lesson
 from napari_medseg.learning.practice import Practice, is_out_of_memory
 from napari_medseg.learning.reports import Figures, FineTuneResult, Report, Verdict
@@ -152,14 +152,16 @@ class _Training:
         settings, progress, n_steps = self.lesson.settings, trainer.progress, self.lesson.n_steps
         practice, n_apart = Practice(self.lesson, trainer), round(n_steps * settings.held_out_part)
         exams = {round(n_apart * (k + 1) / settings.validations) for k in range(settings.validations)} | {n_apart}
+        reference = before.automatic if before.automatic is not None else before.one_click
         losses: list[float] = []
         said = saved = time.perf_counter()
         while True:
             if progress.step in exams and progress.figures.get("examined") != progress.step:
-                figures = exam.of_new(trainer.average, quick=progress.step != n_apart)
-                progress.figures |= {"after": figures.model_dump(), "examined": progress.step}
-                dices = headline(before, figures)
-                yield self._report(trainer, kind="validation", losses=losses, dice=dices[1], dice_before=dices[0])
+                dice = exam.on_the_way(trainer.average)
+                if progress.step == n_apart:
+                    progress.figures["after"] = exam.of_new(trainer.average, final=False).model_dump()
+                progress.figures["examined"] = progress.step
+                yield self._report(trainer, kind="validation", losses=losses, dice=dice, dice_before=reference)
             if time.perf_counter() - saved >= settings.save_every_s or progress.step == n_apart:
                 self._save(trainer)
                 saved = time.perf_counter()

@@ -24,10 +24,11 @@ from napari_medseg.learning.cases import (
     with_old_answers,
 )
 from napari_medseg.learning.correction import Correction, content_hash
+from napari_medseg.learning.held_out import HeldOut, choose_held_out, weights_without
 from napari_medseg.learning.samples import LabelledScan
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
 from napari_medseg.learning.strategies import Plan, plan
-from napari_medseg.learning.validation import HeldOut, choose_held_out, reviewed_scans, weights_without
+from napari_medseg.learning.targets import reviewed_scans
 from napari_medseg.models.card import AutomaticSettings, Card
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet

@@ -68,19 +68,27 @@ def draw_patches(
 
 def _draw(rng: Generator, case: Case, weights: Tensor, shape: Shape, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
     size = torch.tensor(case.image.shape, dtype=torch.float32)
-    centre = _centre(rng, case, weights, shape)
-    points = _points(rng, shape, augment) + centre
-    at = (2 * (points + 0.5) / size - 1).flip(-1)[None]  # grid_sample wants x, y, z in -1..1
-    fields = torch.stack([case.image, torch.ones_like(case.image)])
-    seen = F.grid_sample(fields[None], at, mode="bilinear", padding_mode="zeros", align_corners=False)[0]
-    marks = torch.stack([case.labels.float(), weights])
-    taken = F.grid_sample(marks[None], at, mode="nearest", padding_mode="zeros", align_corners=False)[0]
+    points = _points(rng, shape, augment) + _centre(rng, case, weights, shape)
+    inside = ((points >= -0.5) & (points <= size - 0.5)).all(-1).float()
+    cut, at = _part_round(points, case.image.shape)
+    image = F.grid_sample(case.image[cut][None, None], at, padding_mode="border", align_corners=False)[0, 0]
+    marks = torch.stack([case.labels[cut].float(), weights[cut]])
+    taken = F.grid_sample(marks[None], at, mode="nearest", padding_mode="border", align_corners=False)[0] * inside
     inputs = torch.zeros((N_CHANNELS, *shape))
-    inside = (seen[1] > 0.5).float()
-    image = seen[0] / seen[1].clamp_min(0.5)
     inputs[IMAGE] = (_lit(rng, image) if augment else image) * inside
     inputs[VALID] = inside
-    return inputs, taken[0].round().long(), taken[1] * inside
+    return inputs, taken[0].round().long(), taken[1]
+
+
+def _part_round(points: Tensor, shape: Sequence[int]) -> tuple[tuple[slice, ...], Tensor]:
+    """Part of a scan that holds some points, and where they lie in it as `grid_sample` wants it: x, y, z in -1..1."""
+    flat = points.reshape(-1, 3)
+    low, high = flat.amin(0).floor().long() - 1, flat.amax(0).ceil().long() + 2
+    starts = [min(max(0, int(a)), n - 1) for a, n in zip(low, shape, strict=True)]
+    stops = [max(min(n, int(b)), a + 1) for a, b, n in zip(starts, high, shape, strict=True)]
+    start, size = torch.tensor(starts, dtype=torch.float32), torch.tensor(stops) - torch.tensor(starts)
+    at = (2 * (points - start + 0.5) / size - 1).flip(-1)[None]
+    return tuple(slice(a, b) for a, b in zip(starts, stops, strict=True)), at
 
 
 def _centre(rng: Generator, case: Case, weights: Tensor, shape: Shape) -> Tensor:

@@ -82,14 +82,37 @@ def label_probabilities(
     should_stop: Callable[[], bool] | None = None,
 ) -> Tensor:
     """Probabilities (K, z, y, x) of each label on the network's grid (see `network_shape`)."""
+    return predict_labels(
+        network,
+        settings,
+        promptless(network_image(volume, settings.spacing_mm)),
+        device=device,
+        dtype=dtype,
+        progress=progress,
+        should_stop=should_stop,
+    )
+
+
+def predict_labels(
+    network: ClickUNet,
+    settings: AutomaticSettings,
+    image: Tensor,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Tensor:
+    """Probabilities (K, z, y, x) of each label for an input (7, z, y, x) that lies on the network's grid."""
     if network.label_head is None:
         raise ModelError("the model has no labels of its own: click on the lesion")
-    image = promptless(network_image(volume, settings.spacing_mm))
-    low = dtype in (torch.bfloat16, torch.float16)
+    weight = network.label_head.weight
+    where = torch.device(device) if device is not None else weight.device
+    by_autocast = dtype is not torch.float32 and weight.dtype is torch.float32
 
     def predict(windows: Tensor) -> Tensor:
-        with torch.inference_mode(), torch.autocast(torch.device(device).type, dtype if low else None, enabled=low):
-            return network.segment_labels(windows).float().sigmoid()
+        with torch.inference_mode(), torch.autocast(where.type, dtype if by_autocast else None, enabled=by_autocast):
+            return network.segment_labels(windows.to(weight.dtype)).float().sigmoid()
 
     return sliding_window(
         predict,
@@ -97,11 +120,17 @@ def label_probabilities(
         network.label_head.out_channels // 8,
         window=settings.patch,
         overlap=settings.overlap,
-        batch=1 if torch.device(device).type == "cpu" else 8,
-        device=device,
+        batch=1 if where.type == "cpu" else 8,
+        device=where,
         progress=progress,
         should_stop=should_stop,
     )
+
+
+def best_labels(probabilities: Tensor, threshold: float) -> NDArray[np.int64]:
+    """Number (from 1) of the most probable output of each voxel, 0 where none reaches the threshold."""
+    best, which = probabilities.max(0)
+    return np.asarray(torch.where(best > threshold, which + 1, 0).numpy())
 
 
 def network_shape(shape: Sequence[int], spacing_mm: Sequence[float], wanted_mm: Sequence[float]) -> Shape:
