@@ -44,6 +44,7 @@ def _threaded() -> Services:
     services = build(answers=answers, files=files, post=post)
     for runner in (answers, files):
         weakref.finalize(services, runner.close)
+    weakref.finalize(services, services.learning.close)  # a training must not outlive its window
     # The model costs seconds to load: better while the user looks at the new scan than at the first click.
     services.session.events.volume.connect(services.segmenting.on_opened)
     return services

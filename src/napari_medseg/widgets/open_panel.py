@@ -99,7 +99,7 @@ class OpenPanel(QWidget):
         self._series.setVisible(bool(volumes))
         self._series.clear()
         for volume in volumes:
-            item = QListWidgetItem(QIcon(_picture(thumbnail(volume))), f"{volume.name}\n{describe(volume)}")
+            item = QListWidgetItem(QIcon(_picture(thumbnail(volume))), series_text(volume))
             item.setToolTip("Click to open this series")
             self._series.addItem(item)
         self._series.setFixedHeight(min(4, len(volumes)) * (_THUMBNAIL + 8) + 10)
@@ -181,9 +181,19 @@ def dropped_paths(event: QDropEvent | None) -> list[Path]:
 
 def describe(volume: Volume) -> str:
     """Return modality, size in voxels and spacing in one line, fastest axis first."""
+    return " · ".join(part for part in (volume.modality, size_text(volume)) if part)
+
+
+def series_text(volume: Volume) -> str:
+    """Return the two lines that tell one series from another."""
+    return " · ".join(part for part in (volume.modality, volume.name) if part) + f"\n{size_text(volume)}"
+
+
+def size_text(volume: Volume) -> str:
+    """Return size in voxels and spacing, fastest axis first."""
     size = "×".join(str(n) for n in reversed(volume.data.shape))
     spacing = "×".join(f"{step:.2f}".rstrip("0").rstrip(".") for step in reversed(volume.spacing_mm))
-    return " · ".join(part for part in (volume.modality, size, f"{spacing} mm") if part)
+    return f"{size} · {spacing} mm"
 
 
 def thumbnail(volume: Volume) -> NDArray[np.uint8]:
