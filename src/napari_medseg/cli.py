@@ -219,7 +219,7 @@ def _evaluate(options: argparse.Namespace, results: Results) -> None:
 
 
 def _fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
-    from napari_medseg.learning.settings import FineTuneSettings, Strategy
+    from napari_medseg.learning.settings import SHOWN_SETTINGS, FineTuneSettings, Strategy
 
     pair = "a scan and its corrected mask; may be repeated"
     parser.add_argument("--pair", metavar=("SCAN", "MASK"), nargs=2, type=Path, action="append", default=[], help=pair)
@@ -231,7 +231,7 @@ def _fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
     adopt = "also add it to the library under this name; it becomes the active version if the gate agrees"
     parser.add_argument("--adopt", metavar="NAME", help=adopt)
     parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
-    add_settings(parser, FineTuneSettings, ("steps", "learning_rate", "device"))
+    add_settings(parser, FineTuneSettings, SHOWN_SETTINGS)
     add_json(parser)
 
 

@@ -104,3 +104,7 @@ class FineTuneSettings(BaseModel):
         title="Precision",
         description="float32 or bfloat16; the faster one that is right on this machine if not given.",
     )
+
+
+SHOWN_SETTINGS = ("steps", "learning_rate", "pull", "least_gain", "largest_loss", "device")
+"""What the dock's form and the command line offer; the rest is for Python."""

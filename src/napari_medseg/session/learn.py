@@ -210,8 +210,16 @@ class LearnController:
         """Use the version again that was in use before."""
         self._change(lambda: self.library.rollback(self.name))
 
-    def start(self, strategy: Strategy | str = Strategy.AUTO) -> None:
-        """Begin to learn from all corrections, as they are now. Call :meth:`poll` until it is False."""
+    def start(self, strategy: Strategy | str = Strategy.AUTO, options: Sequence[str] = ()) -> None:
+        """Begin to learn from all corrections, as they are now. Call :meth:`poll` until it is False.
+
+        Parameters
+        ----------
+        strategy : Strategy or str
+            Which layers learn.
+        options : sequence of str
+            More options of the command line, for what shall not be chosen automatically.
+        """
         if self.is_running:
             return
         if not self.n_corrections():
@@ -220,7 +228,10 @@ class LearnController:
         self.curve, self.verdict, self.last = Curve(), None, Report(message="Starting")
         run = _Run()
         run.thread = threading.Thread(
-            target=self._work, args=(run, Strategy(strategy)), name="medseg-learn", daemon=True
+            target=self._work,
+            args=(run, Strategy(strategy), tuple(options)),
+            name="medseg-learn",
+            daemon=True,
         )
         self._run = run
         self.session.job = Job("Fine-tuning", 0.0, self.cancel)
@@ -257,7 +268,7 @@ class LearnController:
             run.cancelled.set()
             run.thread.join(6.0)
 
-    def _work(self, run: _Run, strategy: Strategy) -> None:
+    def _work(self, run: _Run, strategy: Strategy, options: tuple[str, ...]) -> None:
         """Runs in the watching thread: nothing here touches the session."""
         try:
             out = self.library.root / ".training"
@@ -274,7 +285,7 @@ class LearnController:
                 "--out",
                 str(out / "new"),
             ]
-            arguments += ["--strategy", strategy.value, *self._arguments, "--json"]
+            arguments += ["--strategy", strategy.value, *self._arguments, *options, "--json"]
             for report in self._launch(arguments, should_stop=run.cancelled.is_set):
                 if report.verdict is not None:
                     report = self._kept(report, out / "new")

@@ -8,10 +8,13 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
+from napari_medseg.errors import MedSegError
+from napari_medseg.learning.settings import SHOWN_SETTINGS, FineTuneSettings
 from napari_medseg.session.learn import LearnController, VersionRow
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.learning_plot import LearningPlot
 from napari_medseg.widgets.look import GAP, Look
+from napari_medseg.widgets.settings_form import SettingsForm
 from napari_medseg.widgets.step import button, column, dim, repolish, row
 
 _POLL_MS = 100
@@ -54,6 +57,7 @@ class LearnPanel(QWidget):
         self._start.setEnabled(n > 0 and not is_running)
         self._start.setVisible(not is_running)
         self._strategy.setEnabled(not is_running)
+        self._form.native.setEnabled(not is_running)
         self._cancel.setVisible(is_running)
         self._bar.setVisible(is_running)
         self._draw_run()
@@ -76,6 +80,11 @@ class LearnPanel(QWidget):
             self._strategy.addItem(strategy.caption, strategy)
             self._strategy.setItemData(self._strategy.count() - 1, strategy.description, Qt.ItemDataRole.ToolTipRole)
         self._strategy.currentIndexChanged.connect(self._on_strategy)
+        self._form = SettingsForm(FineTuneSettings, SHOWN_SETTINGS)
+        self._form.native.hide()
+        self._more = button("More settings", "What the strategy otherwise chooses; empty fields stay automatic")
+        self._more.setCheckable(True)
+        self._more.toggled.connect(self._form.native.setVisible)
         self._start = button(
             "Fine-tune on corrections",
             "Teach the model your corrections. It is only used if it is better on cases it has not seen",
@@ -97,6 +106,8 @@ class LearnPanel(QWidget):
         layout = column(self)
         layout.addWidget(self._count)
         layout.addLayout(row(QLabel("Strategy"), self._strategy, stretch=1))
+        layout.addWidget(self._more)
+        layout.addWidget(self._form.native)
         layout.addLayout(row(self._start, self._cancel, stretch=0))
         for widget in (self._bar, self._status, self._plot, self._verdict):
             layout.addWidget(widget)
@@ -172,7 +183,12 @@ class LearnPanel(QWidget):
         return line
 
     def _on_start(self) -> None:
-        self.controller.start(self._strategy.currentData())
+        try:
+            options = self._form.arguments()
+        except MedSegError as error:
+            self.controller.session.message = f"{error}."
+            return
+        self.controller.start(self._strategy.currentData(), options)
         if self.controller.is_running:
             self._timer.start()
 
