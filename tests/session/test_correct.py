@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from napari_medseg.imaging.volume import Volume
 from napari_medseg.segmentation.prompts import Click
 from napari_medseg.session.correct import SliceState
+from napari_medseg.session.services import build
 
 MIDDLE = (4, 10, 12)
 STROKE = (slice(2, 3), slice(5, 9), slice(5, 9))
@@ -91,6 +93,26 @@ def test_undo_keeps_names_and_visibility(services):
 def test_painting_a_label_without_a_row_makes_one(services):
     paint(services, 4)
     assert [(lesion.label, lesion.name) for lesion in services.session.lesions] == [(4, "Lesion 4")]
+
+
+def test_undo_and_redo_of_a_first_stroke_take_its_row_along(services):
+    paint(services, 4)
+    services.correcting.undo()
+    assert services.session.lesions == ()
+    services.correcting.redo()
+    assert [lesion.label for lesion in services.session.lesions] == [4]
+
+
+def test_a_sagittal_scan_is_reviewed_slice_by_slice_along_its_own_plane(model, store):
+    affine = np.array([[0, 0, -4, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
+    services = build(store=store)
+    services.session.model = model
+    services.opening.choose(Volume(np.zeros((20, 18, 6), np.int16), affine, name="spine"))
+    click(services, (10, 9, 3))
+    assert len(services.correcting.slice_states()) == 6
+    services.correcting.toggle_reviewed(3)
+    services.correcting.accept()
+    assert (store.corrections[0].axis, store.corrections[0].reviewed) == (2, (3,))
 
 
 def test_a_locked_lesion_cannot_be_painted_over_or_deleted(services):

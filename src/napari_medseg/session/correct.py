@@ -16,7 +16,6 @@ from napari_medseg.errors import MedSegError
 from napari_medseg.session.lesions import Region
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
-from napari_medseg.session.table import TableController
 from napari_medseg.session.work import Editor, ScanWork
 
 
@@ -70,14 +69,13 @@ class CorrectController:
         failures: Failures | None = None,
     ) -> None:
         self.editor, self.session = editor, editor.session
-        self.table = TableController(editor)
         self._runner, self._store, self._stop = runner, store, stop
         self._failures = failures or Failures()
 
     def take_stroke(self, region: Region | None = None, *, touched: NDArray[np.bool_] | None = None) -> None:
         """Take over what the user painted or erased inside a box (anywhere without one): locked from now on."""
-        if self.session.work is not None and self.editor.absorb(region, touched=touched) is not None:
-            self.table.ensure_painted()
+        if self.session.work is not None:
+            self.editor.absorb(region, touched=touched)
 
     def undo(self) -> None:
         """Take back the newest click, answer, stroke or table change."""

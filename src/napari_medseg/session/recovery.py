@@ -8,7 +8,7 @@ import shutil
 import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from napari_medseg.session.lesions import Lesion, Region
 from napari_medseg.session.open import OpenController
 from napari_medseg.session.work import Editor, ScanWork
 
+KEPT = timedelta(days=30)
 _KINDS: dict[str, type[Prompt]] = {"click": Click, "box": Box, "scribble": Scribble}
 
 
@@ -86,7 +87,7 @@ class RecoveryController:
             if FileLock(folder / "alive").is_held_by_somebody():
                 continue
             unsaved = read_unsaved(folder)
-            if unsaved is None:
+            if unsaved is None or _is_forgotten(unsaved):
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 found.append(unsaved)
@@ -206,6 +207,11 @@ def read_unsaved(folder: Path) -> Unsaved | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_forgotten(unsaved: Unsaved) -> bool:
+    """Whether it is old work on a scan that came from no file, which nobody can open again by its path."""
+    return unsaved.path is None and datetime.now() - unsaved.when > KEPT
 
 
 def lesion_to(lesion: Lesion) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.volume import LabelMap
-from napari_medseg.session.lesions import lesion_of, new_lesion, replaced
+from napari_medseg.session.lesions import lesion_of, replaced
 from napari_medseg.session.work import Editor
 
 
@@ -61,19 +61,6 @@ class TableController:
     def lock(self, label: int, locked: bool) -> None:
         """Keep predictions and brushes away from a lesion, or let them."""
         self.session.lesions = replaced(self.session.lesions, label, locked=locked)
-
-    def ensure_painted(self) -> None:
-        """Make sure that the label that was painted with has a row in the table."""
-        work = self.session.work
-        if work is None:
-            return
-        missing = [
-            label
-            for label in np.flatnonzero(work.labels.n_voxels[1:]) + 1
-            if lesion_of(self.session.lesions, int(label)) is None
-        ]
-        for label in missing:
-            self.session.lesions = (*self.session.lesions, new_lesion(self.session.lesions, label=int(label)))
 
     def delete(self, label: int) -> None:
         """Remove a lesion with its voxels and prompts, as one undoable step."""

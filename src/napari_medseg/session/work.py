@@ -13,8 +13,8 @@ from psygnal import Signal
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.session.history import History, Step, Table
-from napari_medseg.session.labels import BoxEdit, WorkingLabels, whole_region
-from napari_medseg.session.lesions import Lesion, Region, restored
+from napari_medseg.session.labels import BoxEdit, WorkingLabels, values_in, whole_region
+from napari_medseg.session.lesions import Lesion, Region, new_lesion, restored
 from napari_medseg.session.session import Session
 
 LONGEST_THOUGHT_S = 30.0
@@ -155,7 +155,9 @@ class Editor:
             self.changed.emit(box)
         if edit is None:
             return None
-        return self.step(text, edit)
+        before = self.table
+        self._add_rows(edit)
+        return self.step(text, edit, before=before)
 
     def undo(self) -> Step | None:
         """Take the newest step back."""
@@ -170,6 +172,14 @@ class Editor:
         if step is not None:
             self._restore(step.after, step.edits)
         return step
+
+    def _add_rows(self, edit: BoxEdit) -> None:
+        """Give labels that were painted for the first time a row in the table."""
+        known = {lesion.label for lesion in self.session.lesions}
+        fresh = [label for label in values_in(edit.after) if label not in known]
+        if fresh:
+            rows = (new_lesion(self.session.lesions, label=label) for label in fresh)
+            self.session.lesions = (*self.session.lesions, *rows)
 
     def _restore(self, table: Table, edits: tuple[BoxEdit, ...]) -> None:
         for edit in edits:
