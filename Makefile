@@ -14,6 +14,9 @@ DEBIAN_PACKAGES := xvfb xauth libgl1 libegl1 libopengl0 libglx-mesa0 libgl1-mesa
   libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 \
   libxcb-xfixes0 libdbus-1-3 libfontconfig1 fonts-dejavu-core
 
+# Threads that wait sleep instead of spinning: on a busy machine that is several times faster.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 # A screen of the user's own is used where there is one; tests always run in a virtual one, so that no window pops up.
 HAS_SCREEN := $(or $(DISPLAY),$(WAYLAND_DISPLAY),$(filter Darwin,$(shell uname -s)))
 ON_A_SCREEN := $(if $(shell sh -c "command -v Xvfb"),$(XVFB))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,26 @@ def test_rooms_know_only_the_rooms_below() -> None:
 )
 def test_the_rule_itself(room: str, name: str, in_function: bool, allowed: bool) -> None:
     assert (_wrong(room, name, in_function) is None) is allowed
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml by itself")
+    project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {_plain(re.split(r"[^\w.-]", line)[0]) for line in project["dependencies"]}
+    homes = packages_distributions()
+    missing = set()
+    for path in PACKAGE.rglob("*.py"):
+        for name, _, _ in _imports(ast.parse(path.read_text(encoding="utf-8"))):
+            top = name.partition(".")[0]
+            if top in sys.stdlib_module_names or top in ("__future__", "napari_medseg"):
+                continue
+            if not declared & {_plain(home) for home in homes.get(top, [])}:
+                missing.add(top)
+    assert missing == set()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _loaded_by(statement: str) -> set[str]:
