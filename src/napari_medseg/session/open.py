@@ -13,8 +13,8 @@ from napari_medseg.errors import Cancelled, ImagingError, MedSegError
 from napari_medseg.imaging.orientation import acquisition_axis, same_grid
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.session.history import Table
-from napari_medseg.session.labels import values_in, whole_region
-from napari_medseg.session.lesions import Lesion, new_lesion
+from napari_medseg.session.labels import bounding_region, values_in
+from napari_medseg.session.lesions import Lesion, Region, new_lesion
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
 from napari_medseg.session.sources import fingerprint
@@ -105,19 +105,22 @@ class OpenController:
             )
         if label_map.data.max(initial=0) > 255:
             raise ImagingError(f"The mask holds label {label_map.data.max()}, at most 255 can be edited.")
-        self._load(label_map, work)
+        region = bounding_region(label_map.data)
+        if region is not None:
+            self._load(label_map, region, values_in(label_map.data[region]), work)
 
-    def _load(self, label_map: LabelMap, work: ScanWork) -> None:
+    def _load(self, label_map: LabelMap, region: Region, values: list[int], work: ScanWork) -> None:
         before, lesions = self.editor.table, list(self.session.lesions)
-        data = work.labels.data.copy()
-        for value in values_in(label_map.data):
+        labels = np.zeros(int(np.iinfo(label_map.data.dtype).max) + 1, np.uint8)
+        for value in values:
             free = value if all(lesion.label != value for lesion in lesions) else None
             lesion = new_lesion(lesions, label=free, name=label_map.names.get(value, ""))
             lesions.append(lesion)
-            data[(label_map.data == value) & (data == 0) & ~work.labels.locked] = lesion.label
+            labels[value] = lesion.label
         self.session.lesions = tuple(lesions)
-        edit = work.labels.load(data, whole_region(data.shape))
-        self.editor.step("open mask", edit, before=before)
+        data, locked = work.labels.data[region], work.labels.locked[region]
+        loaded = np.where((data == 0) & ~locked, labels[label_map.data[region]], data)
+        self.editor.step("open mask", work.labels.load(loaded, region), before=before)
 
     def _turn_to(self, work: ScanWork | None) -> None:
         session = self.session

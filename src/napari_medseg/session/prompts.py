@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseg.errors import Cancelled, MedSegError, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
+from napari_medseg.session.answers import Answer, Request, answer_of, load, needs_click
 from napari_medseg.session.history import Step
-from napari_medseg.session.labels import BoxEdit, bounding_region, union, values_in
+from napari_medseg.session.labels import BoxEdit, union
 from napari_medseg.session.lesions import Lesion, Proposal, lesion_of, new_lesion, replaced
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job, Segments
 from napari_medseg.session.work import Editor, ScanWork
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What one answer was asked for."""
-
-    work: ScanWork
-    label: int
-    prompts: tuple[Prompt, ...]
-    previous: LabelMap | None
-    model: Segments | None
-    model_name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What came back: one mask in a box for each label the model answered."""
-
-    model: Segments
-    proposals: dict[int, Proposal]
-    names: dict[int, str]
-    seconds: float
-
-
-def load(name: str) -> Segments:
-    """Load the active version of a model of the library (this imports torch)."""
-    from napari_medseg.segmentation.load import load_model
-
-    model: Segments = load_model(name)
-    return model
 
 
 class SegmentController:
@@ -325,37 +294,6 @@ class SegmentController:
 
     def _ignore(self, _error: Exception) -> None:
         """The first click loads the model again and says what is wrong."""
-
-
-def answer_of(model: Segments, request: Request, label_map: LabelMap, seconds: float) -> Answer:
-    """Cut the model's answer down to one box for each label.
-
-    Raises
-    ------
-    ModelError
-        If the answer is not on the scan's grid.
-    """
-    shape = request.work.volume.data.shape
-    if label_map.data.shape != shape:
-        raise ModelError(
-            f"The model answered on a {label_map.data.shape} grid, the scan has {shape}: choose another model."
-        )
-    if request.prompts:
-        return Answer(model, _proposals(label_map.data, request.label), {}, seconds)
-    found: dict[int, Proposal] = {}
-    for value in values_in(label_map.data):
-        found.update(_proposals(label_map.data == value, value))
-    return Answer(model, found, dict(model.labels), seconds)
-
-
-def _proposals(mask: NDArray[Any], label: int) -> dict[int, Proposal]:
-    region = bounding_region(mask)
-    return {} if region is None else {label: Proposal(region, mask[region] > 0)}
-
-
-def needs_click(model: Segments) -> str:
-    """Say that a model has no answer without a prompt, and what to do."""
-    return f"The model '{model.name}' needs a click: choose the click tool and click inside the lesion."
 
 
 def _points(prompt: Prompt) -> tuple[tuple[float, float, float], ...]:

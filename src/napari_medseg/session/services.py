@@ -8,11 +8,12 @@ from typing import Any
 
 from napari_medseg.learning.corrections import CorrectionStore
 from napari_medseg.models.library import Library, home_folder
+from napari_medseg.session.answers import load
 from napari_medseg.session.correct import CorrectController
 from napari_medseg.session.export import ExportController
 from napari_medseg.session.learn import LearnController
 from napari_medseg.session.open import OpenController
-from napari_medseg.session.prompts import SegmentController, load
+from napari_medseg.session.prompts import SegmentController
 from napari_medseg.session.recovery import RecoveryController
 from napari_medseg.session.runner import InlineRunner, Post, Runner
 from napari_medseg.session.session import Failures, Segments, Session

@@ -1,0 +1,77 @@
+"""What is asked of a model, and what comes back: cut down to one box for each label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from napari_medseg.errors import ModelError
+from napari_medseg.imaging.volume import LabelMap
+from napari_medseg.segmentation.prompts import Prompt
+from napari_medseg.session.labels import bounding_region, values_in
+from napari_medseg.session.lesions import Proposal
+from napari_medseg.session.session import Segments
+from napari_medseg.session.work import ScanWork
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What one answer was asked for."""
+
+    work: ScanWork
+    label: int
+    prompts: tuple[Prompt, ...]
+    previous: LabelMap | None
+    model: Segments | None
+    model_name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What came back: one mask in a box for each label the model answered."""
+
+    model: Segments
+    proposals: dict[int, Proposal]
+    names: dict[int, str]
+    seconds: float
+
+
+def load(name: str) -> Segments:
+    """Load the active version of a model of the library (this imports torch)."""
+    from napari_medseg.segmentation.load import load_model
+
+    model: Segments = load_model(name)
+    return model
+
+
+def answer_of(model: Segments, request: Request, label_map: LabelMap, seconds: float) -> Answer:
+    """Cut the model's answer down to one box for each label.
+
+    Raises
+    ------
+    ModelError
+        If the answer is not on the scan's grid.
+    """
+    shape = request.work.volume.data.shape
+    if label_map.data.shape != shape:
+        raise ModelError(
+            f"The model answered on a {label_map.data.shape} grid, the scan has {shape}: choose another model."
+        )
+    if request.prompts:
+        return Answer(model, _proposals(label_map.data, request.label), {}, seconds)
+    found: dict[int, Proposal] = {}
+    for value in values_in(label_map.data):
+        found.update(_proposals(label_map.data == value, value))
+    return Answer(model, found, dict(model.labels), seconds)
+
+
+def _proposals(mask: NDArray[Any], label: int) -> dict[int, Proposal]:
+    region = bounding_region(mask)
+    return {} if region is None else {label: Proposal(region, mask[region] > 0)}
+
+
+def needs_click(model: Segments) -> str:
+    """Say that a model has no answer without a prompt, and what to do."""
+    return f"The model '{model.name}' needs a click: choose the click tool and click inside the lesion."
