@@ -40,6 +40,13 @@ class PromptLayers:
         self.session.events.volume.connect(self._on_volume)
         viewer.layers.events.removed.connect(self._on_removed)
 
+    def prepare(self, *, lines: bool) -> None:
+        """Make the layer for clicks (or for boxes and scribbles) now: napari takes a moment for a new layer."""
+        if lines and self._shapes is None:
+            self._add_shapes()
+        if not lines and self._points is None:
+            self._add_points()
+
     def draw(self, _value: object = None, *, drawing: Prompt | None = None) -> None:
         """Draw the active lesion's prompts, and one more that is being drawn now."""
         volume = self.session.volume

@@ -78,6 +78,8 @@ class PromptTools:
             if layer.mode == "pan_zoom":
                 layer.mouse_pan = tool in (Tool.NONE, Tool.CLICK)
                 layer.cursor = "standard" if tool is Tool.NONE else "cross"
+        if tool is not Tool.NONE:
+            self.layers.prepare(lines=tool is not Tool.CLICK)
         self._take_double_clicks(tool is not Tool.NONE)
         if tool is not before:
             self.changed.emit(tool)
