@@ -149,8 +149,11 @@ def _segment(options: argparse.Namespace, results: Results) -> None:
     for warning in volume.warnings:
         print(f"{options.scan.name}: {warning}", file=sys.stderr)
     model = load_model(options.model)
+    prompts = _prompts(options)
+    if model.needs_click and not prompts:
+        raise MedSegError(f"the model '{model.name}' needs a click: give --click X,Y,Z or --box X0,Y0,Z0,X1,Y1,Z1")
     start = time.perf_counter()
-    mask = model.segment(volume, _prompts(options))
+    mask = model.segment(volume, prompts)
     seconds = time.perf_counter() - start
     path = write_label_map(options.out, mask)
     n_voxels = int((mask.data > 0).sum())

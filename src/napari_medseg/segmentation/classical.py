@@ -14,7 +14,7 @@ from skimage.graph import MCP_Geometric
 from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
-from napari_medseg.segmentation.click import framing, obey
+from napari_medseg.segmentation.click import framing, nothing_without_a_click, obey
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.views import Prompts, View, intensity_window, paste, prompts_in_array, sample, valid
 
@@ -50,13 +50,15 @@ class GeodesicSegmenter:
         Raises
         ------
         ModelError
-            If no prompt is positive.
+            If there are prompts, but no positive click or scribble.
         Cancelled
             If `should_stop` said so.
         """
+        if not prompts:
+            return nothing_without_a_click(self.name, volume)
         drawn = prompts_in_array(prompts, volume.affine)
         if not drawn.signs.any():
-            raise ModelError("the geodesic method needs a click: click into the lesion first")
+            raise ModelError("the geodesic method needs a click into the lesion, boxes alone are not enough for it")
         if should_stop is not None and should_stop():
             raise Cancelled("the segmentation was cancelled")
         spacing = np.array(volume.spacing_mm)

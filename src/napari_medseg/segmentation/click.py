@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.errors import Cancelled
+from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.views import Prompts, View, paste, render
 
 Floats = NDArray[np.float32]
@@ -167,3 +168,10 @@ def _ball(
     low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, shape)
     z, y, x = (((np.arange(a, b) - c) * s) ** 2 for a, b, c, s in zip(low, high, index, spacing_mm, strict=True))
     return z[:, None, None] + y[:, None] + x <= radius_mm**2, tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+
+
+def nothing_without_a_click(name: str, volume: Volume) -> LabelMap:
+    """Return an empty mask that says why it is empty."""
+    told = f"nothing was segmented: the model '{name}' needs a click into the lesion, or a box round it"
+    empty = np.zeros(volume.data.shape, np.uint8)
+    return LabelMap(empty, volume.affine, grid=volume.grid, warnings=(told,), metadata=volume.metadata)

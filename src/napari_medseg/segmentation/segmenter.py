@@ -13,7 +13,7 @@ from napari_medseg.errors import JobFailed, ModelError
 from napari_medseg.imaging.orientation import same_grid
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.checkpoint import Checkpoint
-from napari_medseg.segmentation.click import Floats, Scene, obey, segment_again, segment_first
+from napari_medseg.segmentation.click import Floats, Scene, nothing_without_a_click, obey, segment_again, segment_first
 from napari_medseg.segmentation.precision import faster_dtype
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.views import Prompts, prompts_in_array
@@ -110,13 +110,13 @@ class Segmenter:
         Returns
         -------
         LabelMap
-            On the volume's grid: 1 is the lesion, or the model's own labels where there was no prompt.
+            On the volume's grid: 1 is the lesion, or the model's own labels where there was no prompt. Empty, with a
+            sentence in its ``warnings``, where there was no prompt and the model needs a click.
 
         Raises
         ------
         ModelError
-            If the model needs a click and got none, a prompt lies outside the scan, `previous` lies on another grid,
-            or the network's answer is not a number.
+            If a prompt lies outside the scan, `previous` lies on another grid, or the network's answer is not a number.
         Cancelled
             If `should_stop` said so.
         JobFailed
@@ -135,7 +135,7 @@ class Segmenter:
         from napari_medseg.segmentation.automatic import segment_automatically
 
         if self.needs_click or self.card.automatic is None:
-            raise ModelError(f"the model '{self.name}' needs a click: click into the lesion, or draw a box round it")
+            return nothing_without_a_click(self.name, volume)
         return segment_automatically(
             self._network(),
             self.card,
