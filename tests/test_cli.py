@@ -78,6 +78,7 @@ class Threshold:
     """A model of one line that remembers what it was asked."""
 
     card = Card(name="threshold", version=3, sha256="abc")
+    name, needs_click = "threshold", False
 
     def __init__(self) -> None:
         self.prompts: list[Prompt] = []
