@@ -6,6 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_medseg.imaging.files import read_label_map
+from napari_medseg.imaging.orientation import same_grid
 from napari_medseg.session.services import build
 
 # An oblique, flipped grid with unequal axes: no swap or flip can pass.
@@ -103,3 +105,18 @@ def test_nothing_to_export_is_said(services):
     services.table.delete(5)
     services.exporting.export(services.exporting.suggested_path(".nii.gz"))
     assert services.session.message.startswith("There is nothing to export yet")
+
+
+def test_a_dicom_scan_is_exported_as_dicom_seg(shared_data, tmp_path, model):
+    services = build()
+    services.session.model = model
+    services.opening.open(shared_data / "dicom" / "STS_042" / "CT" / "image")
+    assert services.exporting.formats()[".dcm"] == "DICOM SEG"
+    model.radius_mm = 20.0
+    services.segmenting.click(tuple(services.session.volume.position_of((24, 80, 60))))
+    path = tmp_path / "seg.dcm"
+    services.exporting.export(path)
+    assert services.session.message == f"Saved, verified: {path}"
+    found = read_label_map(path)
+    assert np.array_equal(found.data, services.session.work.labels.data)
+    assert same_grid(found, services.session.volume)

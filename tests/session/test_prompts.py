@@ -224,7 +224,7 @@ def test_a_model_that_is_loaded_ahead_serves_the_click_that_did_not_wait(volume,
     loaded = []
     services = build(answers=runner, loader=lambda name: loaded.append(name) or model)
     services.opening.choose(volume)
-    services.segmenting.on_opened(volume)
+    services.segmenting.warm_up()
     services.segmenting.click(at(services, MIDDLE))
     runner.finish(0)
     runner.finish(1)

@@ -109,16 +109,11 @@ class SegmentController:
 
     def warm_up(self) -> None:
         """Load the model ahead of the first click."""
-        if self.session.model is None and self.session.busy is None:
+        if self.session.volume is not None and self.session.model is None and self.session.busy is None:
             name = self.session.model_name
             self._runner.submit(
                 partial(self._load_ahead, name), done=partial(self._on_loaded, name), failed=self._ignore
             )
-
-    def on_opened(self, volume: Volume | None) -> None:
-        """Load the model ahead once a scan is open."""
-        if volume is not None:
-            self.warm_up()
 
     def choose_model(self, name: str) -> None:
         """Use another model of the library (or ``"geodesic"``) from the next request on."""

@@ -6,6 +6,7 @@ import weakref
 from dataclasses import dataclass
 
 from napari.components import ViewerModel
+from qtpy.QtCore import QTimer
 
 from napari_medseg.session.runner import ThreadRunner
 from napari_medseg.session.services import Services, build
@@ -13,6 +14,8 @@ from napari_medseg.widgets.gui_thread import GuiThread
 from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.prompt_layers import PromptLayers
 from napari_medseg.widgets.prompt_tools import PromptTools
+
+WARM_UP_AFTER_MS = 400
 
 # The tools live as long as their viewer, whose mouse callbacks they are; this finds them again.
 _tools: weakref.WeakKeyDictionary[ViewerModel, weakref.ref[PromptTools]] = weakref.WeakKeyDictionary()
@@ -46,5 +49,11 @@ def _threaded() -> Services:
         weakref.finalize(services, runner.close)
     weakref.finalize(services, services.learning.close)  # a training must not outlive its window
     # The model costs seconds to load: better while the user looks at the new scan than at the first click.
-    services.session.events.volume.connect(services.segmenting.on_opened)
+    # Not at once, as napari is still busy with the layers then.
+    timer = QTimer(post)
+    timer.setSingleShot(True)
+    timer.setInterval(WARM_UP_AFTER_MS)
+    segmenting = weakref.ref(services.segmenting)  # the timer must not keep the session alive
+    timer.timeout.connect(lambda: controller.warm_up() if (controller := segmenting()) is not None else None)
+    services.session.events.volume.connect(lambda volume: timer.start() if volume is not None else None)
     return services

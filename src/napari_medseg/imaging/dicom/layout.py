@@ -50,6 +50,12 @@ class PixelLayout:
             return 2 * n_pixels
         return (n_pixels * self.n_samples * self.bits_allocated + 7) // 8
 
+    def bytes_of(self, n_frames: int) -> int:
+        """Bytes of uncompressed frames together; single bits run on from frame to frame without padding."""
+        if self.bits_allocated == 1:
+            return (self.rows * self.columns * self.n_samples * n_frames + 7) // 8
+        return self.frame_bytes * n_frames
+
     @property
     def dtype(self) -> np.dtype[np.generic]:
         """Type of one stored sample."""
@@ -139,7 +145,7 @@ def read_place(opened: DicomFile, layout: PixelLayout) -> tuple[PixelPlace, tupl
     assert pixels is not None
     n_frames = _n_frames(opened.elements)
     syntax, warnings = opened.transfer_syntax, []
-    needed = layout.frame_bytes * n_frames
+    needed = layout.bytes_of(n_frames)
     if pixels.length == UNDEFINED_LENGTH:
         _check_compressed(layout, n_frames, opened.pixel_bytes)
         if syntax in NATIVE:
@@ -186,7 +192,7 @@ def _check_native(needed: int, length: int, present: int) -> None:
 def _check_compressed(layout: PixelLayout, n_frames: int, present: int) -> None:
     if n_frames * 8 > present:
         raise DamagedDicom(f"NumberOfFrames is {n_frames}, more than {present} bytes of compressed data can hold")
-    needed = layout.frame_bytes * n_frames
+    needed = layout.bytes_of(n_frames)
     if needed > _ALWAYS_DECODED and needed > _MOST_COMPRESSION * present:
         raise DamagedDicom(f"it claims {needed} bytes of pixels in {present} bytes of compressed data")
 
