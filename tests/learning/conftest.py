@@ -17,10 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_and_a_small_guard(monkeypatch):
+def _one_thread_and_short_examinations(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr(validation, "_GUARD_BATCHES", 1)
+    monkeypatch.setattr(validation, "_CLICKS", 1)
     yield
     torch.set_num_threads(before)
 

@@ -49,18 +49,18 @@ def test_dice_rises_and_the_model_becomes_the_new_version(model, tmp_path):
 def test_a_stopped_and_a_killed_run_go_on_to_the_same_weights(model, tmp_path, monkeypatch):
     cases = [phantom(k) for k in range(2)]
     monkeypatch.setattr("napari_medseg.learning.fine_tune._REPORT_EVERY_S", 0.0)
-    settings = QUICK.model_copy(update={"steps": 16, "save_every_s": 1e-6, "click_share": 0.5})
+    settings = QUICK.model_copy(update={"steps": 10, "save_every_s": 1e-6, "click_share": 0.5})
     run(model_like(model), cases, settings=settings, out=tmp_path / "whole")
 
     killed = fine_tune(model_like(model), cases, settings=settings, out=tmp_path / "parts")
-    while next(killed).step < 5:
+    while next(killed).step < 3:
         pass
     killed.close()
     calls = iter(range(1000))
-    with pytest.raises(Cancelled, match=r"stopped at step \d+ of 16: nothing was changed"):
-        run(model_like(model), cases, settings=settings, out=tmp_path / "parts", should_stop=lambda: next(calls) > 3)
+    with pytest.raises(Cancelled, match=r"stopped at step \d+ of 10: nothing was changed"):
+        run(model_like(model), cases, settings=settings, out=tmp_path / "parts", should_stop=lambda: next(calls) > 2)
     resumed = run(model_like(model), cases, settings=settings, out=tmp_path / "parts")
-    assert resumed[1].step >= 5
+    assert resumed[1].step >= 4
 
     one, other = (load_model(tmp_path / name).network for name in ("whole", "parts"))
     for name, value in weights_of(one).items():
@@ -146,7 +146,7 @@ def test_inverted_labels_are_refused_and_the_trained_version_is_still_there(mode
 
 
 def test_unreviewed_slices_do_not_teach(model, tmp_path):
-    settings = QUICK.model_copy(update={"steps": 8, "click_share": 1.0})
+    settings = QUICK.model_copy(update={"steps": 4, "click_share": 1.0})
     reviewed = (3, 4, 5, 6, 7)
     for name, rubbish in (("empty", 0), ("full", 1), ("other", 9)):
         volume, mask = phantom(0)
