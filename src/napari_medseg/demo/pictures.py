@@ -29,13 +29,17 @@ class Outline:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Panel:
-    """One axial slice of a scan with outlines, and the point that was clicked."""
+    """One axial slice of a scan with outlines, and the point that was clicked.
+
+    The picture shows a square round what is outlined, or round the masks in `frame`.
+    """
 
     title: str
     volume: Volume
     z: int
     outlines: tuple[Outline, ...]
     click_mm: tuple[float, float, float] | None = None
+    frame: tuple[NDArray[Any], ...] = ()
 
 
 def draw_slices(path: Path, panels: Sequence[Panel], *, window: tuple[float, float] = (-140.0, 210.0)) -> Path:
@@ -90,7 +94,7 @@ def _draw_slice(axes: Axes, panel: Panel, window: tuple[float, float]) -> None:
     _zoom(axes, panel, margin_mm=32.0)
     axes.set_facecolor("black")
     axes.set_title(panel.title, color="white", fontsize=10)
-    axes.legend(loc="lower right", fontsize=8, framealpha=0.5)
+    axes.legend(loc="lower right", fontsize=8, framealpha=0.8)
     axes.set_xticks([])
     axes.set_yticks([])
     for text, x, y in (("R", 0.02, 0.5), ("L", 0.95, 0.5), ("A", 0.485, 0.94), ("P", 0.485, 0.02)):
@@ -99,7 +103,8 @@ def _draw_slice(axes: Axes, panel: Panel, window: tuple[float, float]) -> None:
 
 def _zoom(axes: Axes, panel: Panel, *, margin_mm: float) -> None:
     """Show a square round everything that is outlined in this slice."""
-    outlined = np.any([outline.mask[panel.z] > 0 for outline in panel.outlines], axis=0)
+    masks = panel.frame or tuple(outline.mask for outline in panel.outlines)
+    outlined = np.any([mask[panel.z] > 0 for mask in masks], axis=0)
     if not outlined.any():
         return
     _, dy, dx = panel.volume.spacing_mm
