@@ -57,6 +57,7 @@ def main(folder: Path) -> None:
     from napari.qt import get_qapp
 
     viewer, session = _open_and_click()
+    viewer.window.resize(1600, 1000)
 
     def is_answered() -> bool:
         return bool(session.lesions) and session.busy is None and session.work.labels.data.any()
