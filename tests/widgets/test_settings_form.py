@@ -17,7 +17,7 @@ def form(qtbot) -> SettingsForm:
 
 
 def editor(form: SettingsForm, name: str):
-    return form._container[name]
+    return form[name]
 
 
 def test_a_form_left_alone_says_nothing(form: SettingsForm) -> None:

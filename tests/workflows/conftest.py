@@ -80,11 +80,15 @@ class Window:
     def key(self, key, modifier=Qt.KeyboardModifier.NoModifier) -> None:
         self.qtbot.keyClick(self.viewer.window._qt_window, key, modifier)
 
-    def press(self, text: str) -> None:
-        """Press the dock's button with this text."""
+    def buttons(self) -> list:
+        """The dock's buttons that can be seen."""
         from qtpy.QtWidgets import QAbstractButton
 
-        found = [each for each in self.dock.findChildren(QAbstractButton) if each.text() == text and each.isVisible()]
+        return [each for each in self.dock.findChildren(QAbstractButton) if each.isVisible()]
+
+    def press(self, text: str) -> None:
+        """Press the dock's button with this text."""
+        found = [each for each in self.buttons() if each.text() == text]
         assert len(found) == 1, f"{len(found)} visible buttons say {text!r}"
         assert found[0].isEnabled()
         self.qtbot.mouseClick(found[0], LEFT)

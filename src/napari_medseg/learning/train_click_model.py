@@ -124,7 +124,9 @@ def click_loss(logits: Tensor, quality: Tensor, inputs: Tensor, truth: Tensor, t
     weight = inside * (1.0 + 8.0 * (clicked - 0.55).clamp_min(0.0))
     probability = logits.sigmoid() * inside
     axes = (1, 2, 3, 4)
-    bce = (F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * weight).sum(axes) / weight.sum(axes)
+    bce = (F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * weight).sum(axes) / weight.sum(
+        axes
+    ).clamp_min(1.0)
     overlap = 2 * (probability * truth).sum(axes) + 1.0
     dice = 1 - overlap / (probability.sum(axes) + truth.sum(axes) + 1.0)
     with torch.no_grad():

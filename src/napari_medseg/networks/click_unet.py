@@ -13,15 +13,20 @@ IN_CHANNELS = 7
 WIDTHS = (32, 64, 96, 160)
 
 
+def _n_groups(width: int) -> int:
+    """8 groups, fewer where they would be narrower than 4 channels."""
+    return max(1, min(8, width // 4))
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3x3 convolutions beside a shortcut; group norm, which keeps its meaning in batches of one."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(n_in, n_out, 3, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(8, n_out)
+        self.norm1 = nn.GroupNorm(_n_groups(n_out), n_out)
         self.conv2 = nn.Conv3d(n_out, n_out, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(8, n_out)
+        self.norm2 = nn.GroupNorm(_n_groups(n_out), n_out)
         self.shortcut = nn.Identity() if n_in == n_out else nn.Conv3d(n_in, n_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

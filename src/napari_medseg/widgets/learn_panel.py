@@ -57,7 +57,7 @@ class LearnPanel(QWidget):
         self._start.setEnabled(n > 0 and not is_running)
         self._start.setVisible(not is_running)
         self._strategy.setEnabled(not is_running)
-        self._form.native.setEnabled(not is_running)
+        self.form.native.setEnabled(not is_running)
         self._cancel.setVisible(is_running)
         self._bar.setVisible(is_running)
         self._draw_run()
@@ -80,11 +80,11 @@ class LearnPanel(QWidget):
             self._strategy.addItem(strategy.caption, strategy)
             self._strategy.setItemData(self._strategy.count() - 1, strategy.description, Qt.ItemDataRole.ToolTipRole)
         self._strategy.currentIndexChanged.connect(self._on_strategy)
-        self._form = SettingsForm(FineTuneSettings, SHOWN_SETTINGS)
-        self._form.native.hide()
+        self.form = SettingsForm(FineTuneSettings, SHOWN_SETTINGS)
+        self.form.native.hide()
         self._more = button("More settings", "What the strategy otherwise chooses; empty fields stay automatic")
         self._more.setCheckable(True)
-        self._more.toggled.connect(self._form.native.setVisible)
+        self._more.toggled.connect(self.form.native.setVisible)
         self._start = button(
             "Fine-tune on corrections",
             "Teach the model your corrections. It is only used if it is better on cases it has not seen",
@@ -107,7 +107,7 @@ class LearnPanel(QWidget):
         layout.addWidget(self._count)
         layout.addLayout(row(QLabel("Strategy"), self._strategy, stretch=1))
         layout.addWidget(self._more)
-        layout.addWidget(self._form.native)
+        layout.addWidget(self.form.native)
         layout.addLayout(row(self._start, self._cancel, stretch=0))
         for widget in (self._bar, self._status, self._plot, self._verdict):
             layout.addWidget(widget)
@@ -184,7 +184,7 @@ class LearnPanel(QWidget):
 
     def _on_start(self) -> None:
         try:
-            options = self._form.arguments()
+            options = self.form.arguments()
         except MedSegError as error:
             self.controller.session.message = f"{error}."
             return

@@ -33,6 +33,10 @@ class SettingsForm:
         self._container = Container(widgets=[self._editor(name) for name in self.names], labels=True)
         self._container.margins = (0, 0, 0, 0)
 
+    def __getitem__(self, name: str) -> Any:
+        """The editor of a field."""
+        return self._container[name]
+
     @property
     def native(self) -> QWidget:
         """The Qt widget."""
