@@ -38,6 +38,7 @@ class Practice:
         self.lesson, self.trainer = lesson, trainer
         self._materials: dict[bool, Material] = {}
         self._features: dict[tuple[bool, int], tuple[Tensor, Patches]] = {}
+        self._is_exact = lesson.dtype is torch.float32
 
     def step(self, *, with_held_out: bool) -> float:
         """Take one step and return the loss on the corrected cases.
@@ -53,6 +54,13 @@ class Practice:
             try:
                 loss = self._gradients(self._materials[with_held_out], with_held_out)
                 self.trainer.step()
+            except JobFailed:
+                if self._is_exact:
+                    raise
+                # Low precision overflows now and then: the same step, and all later ones, in 32 bits.
+                self._is_exact = True
+                self.trainer.optimiser.forget_gradients()
+                self._features.clear()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -119,7 +127,7 @@ class Practice:
         return _loss_of(unfold(network.label_head(fine)), patches)
 
     def _autocast(self) -> torch.autocast:
-        low = self.lesson.dtype is not torch.float32
+        low = not self._is_exact
         return torch.autocast(self.lesson.device.type, self.lesson.dtype if low else None, enabled=low)
 
     def _make_smaller(self, error: BaseException) -> None:

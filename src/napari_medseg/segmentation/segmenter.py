@@ -40,6 +40,7 @@ class Segmenter:
         import torch
 
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._is_exact = False
         self.checkpoint = checkpoint
         self._ready: ClickUNet | None = None
 
@@ -170,7 +171,9 @@ class Segmenter:
         return LabelMap(data, volume.affine, {1: "Lesion"}, grid=volume.grid, metadata=volume.metadata)
 
     def _dtype(self) -> torch.dtype:
-        return faster_dtype(self.network, self.device)
+        import torch
+
+        return torch.float32 if self._is_exact else faster_dtype(self.network, self.device)
 
     def _network(self) -> ClickUNet:
         """Return the network as it runs: on the device, in the faster precision."""
@@ -197,6 +200,9 @@ class Segmenter:
                 return self._predict(inputs)
             raise JobFailed(f"the network stopped: {error}") from error
         if not (np.isfinite(probability).all() and np.isfinite(estimate).all()):
+            if not self._is_exact and self._dtype() != torch.float32:
+                self._is_exact, self._ready = True, None
+                return self._predict(inputs)
             raise ModelError(f"the model '{self.name}' gave an answer that is not a number: choose another version")
         return probability, estimate
 
