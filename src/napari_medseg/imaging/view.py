@@ -1,0 +1,166 @@
+"""Views: cubes of the scan in millimetres, resampled to a network's grid.
+
+A view is axis-aligned with the volume's array. Resampling along one axis is one small matrix, with the kernel as wide
+as the coarser of the two grids, so that zooming out averages instead of skipping voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BALL_RADIUS = 5.0
+_MAX_SAMPLES_A_STEP = 2.0
+
+Floats = NDArray[np.float32]
+Index = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A cube of `extent_mm`, seen on `size` x `size` x `size` points.
+
+    Parameters
+    ----------
+    centre : ndarray, shape (3,)
+        Continuous ``(z, y, x)`` index of the cube's centre in the volume's array.
+    extent_mm : float
+        Length of the cube's side.
+    size : int
+        Points along each side; a multiple of 16.
+    """
+
+    centre: Index
+    extent_mm: float
+    size: int = 64
+
+    def coordinates(self, spacing_mm: Sequence[float]) -> list[NDArray[np.float64]]:
+        """Continuous array indices of the view's points along z, y and x."""
+        offsets = ((np.arange(self.size) + 0.5) / self.size - 0.5) * self.extent_mm
+        return [c + offsets / s for c, s in zip(self.centre, spacing_mm, strict=True)]
+
+    def point_of(self, index: Index, spacing_mm: Sequence[float]) -> Index:
+        """Continuous view point of a continuous array index."""
+        offset_mm = (np.asarray(index) - self.centre) * np.asarray(spacing_mm)
+        return np.asarray((offset_mm / self.extent_mm + 0.5) * self.size - 0.5)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Resampler:
+    """One axis of a view: which array indices it reads, and the weights (points, indices read)."""
+
+    start: int
+    stop: int
+    step: int
+    weights: Floats
+
+
+def _resampler(coordinates: NDArray[np.float64], n: int) -> _Resampler:
+    pitch = float(coordinates[1] - coordinates[0]) if len(coordinates) > 1 else 1.0
+    step = max(1, int(pitch / _MAX_SAMPLES_A_STEP))
+    width = max(1.0, pitch / step)
+    low = int(np.clip(np.floor(coordinates[0] - pitch), 0, n - 1))
+    high = int(np.clip(np.ceil(coordinates[-1] + pitch), 0, n - 1)) + 1
+    positions = np.arange(low, high, step)
+    nearest = np.clip(coordinates, positions[0], positions[-1])
+    weights = np.maximum(0.0, 1.0 - np.abs(nearest[:, None] - positions[None]) / (width * step))
+    weights /= weights.sum(1, keepdims=True)
+    return _Resampler(low, high, step, weights.astype(np.float32))
+
+
+def _apply(array: NDArray[np.generic], axes: Sequence[_Resampler]) -> Floats:
+    z, y, x = axes
+    cut = array[z.start : z.stop : z.step, y.start : y.stop : y.step, x.start : x.stop : x.step]
+    return _product(cut.astype(np.float32), z.weights, y.weights, x.weights)
+
+
+def _product(cut: Floats, z: Floats, y: Floats, x: Floats) -> Floats:
+    """Multiply each axis of `cut` by its matrix."""
+    along_x = cut @ x.T
+    along_y = np.matmul(y, along_x)
+    n_z = along_y.shape[0]
+    return np.asarray((z @ along_y.reshape(n_z, -1)).reshape(z.shape[0], *along_y.shape[1:]), np.float32)
+
+
+def sample(array: NDArray[np.generic], view: View, spacing_mm: Sequence[float]) -> Floats:
+    """Resample an array, shape (Z, Y, X), to a view, shape (size, size, size); the border repeats outside."""
+    axes = [_resampler(c, n) for c, n in zip(view.coordinates(spacing_mm), array.shape, strict=True)]
+    return _apply(array, axes)
+
+
+def valid(shape: Sequence[int], view: View, spacing_mm: Sequence[float]) -> Floats:
+    """1 where the view's points lie on the scan, 0 outside."""
+    z, y, x = (
+        ((c >= -0.5) & (c <= n - 0.5)).astype(np.float32)
+        for c, n in zip(view.coordinates(spacing_mm), shape, strict=True)
+    )
+    return z[:, None, None] * y[:, None] * x
+
+
+def paste(
+    values: Floats, view: View, shape: Sequence[int], spacing_mm: Sequence[float]
+) -> tuple[Floats, tuple[slice, ...]]:
+    """Resample a view's values, shape (size, size, size), to the array's grid, where the view covers it.
+
+    Returns
+    -------
+    ndarray
+        The values on the array's grid.
+    tuple of slice
+        The region of the array that they belong to.
+    """
+    matrices, region = [], []
+    for c, n in zip(view.coordinates(spacing_mm), shape, strict=True):
+        pitch = c[1] - c[0]
+        low = int(np.clip(np.ceil(c[0] - pitch / 2), 0, n - 1))
+        high = int(np.clip(np.floor(c[-1] + pitch / 2), low, n - 1)) + 1
+        points = np.clip((np.arange(low, high) - c[0]) / pitch, 0, view.size - 1)
+        width = max(1.0, 1.0 / pitch)
+        weights = np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(view.size)[None]) / width)
+        matrices.append((weights / weights.sum(1, keepdims=True)).astype(np.float32))
+        region.append(slice(low, high))
+    return _product(values, *matrices), tuple(region)
+
+
+def intensity_window(array: NDArray[np.generic], points: Index, spacing_mm: Sequence[float]) -> tuple[float, float]:
+    """Median and robust standard deviation of the intensities round the clicks, on the scan's own grid.
+
+    The neighbourhood is about 2 voxels of the finest spacing wide, so that a coarse axis does not leave the lesion.
+    """
+    finest = min(spacing_mm)
+    reach = [round(2 * finest / s) for s in spacing_mm]
+    values = []
+    for point in points:
+        index = np.clip(np.round(point).astype(int), 0, np.array(array.shape) - 1)
+        cut = tuple(slice(max(0, i - r), i + r + 1) for i, r in zip(index, reach, strict=True))
+        values.append(np.asarray(array[cut], np.float32).ravel())
+    joined = np.concatenate(values)
+    middle = float(np.median(joined))
+    return middle, float(1.4826 * np.median(np.abs(joined - middle)))
+
+
+def normalise(image: Floats, inside: Floats) -> tuple[Floats, float]:
+    """Clip to the 0.5 - 99.5 percentiles and z-score, by what lies on the scan; also return the deviation."""
+    seen = image[::2, ::2, ::2][inside[::2, ::2, ::2] > 0]
+    if not seen.size:
+        seen = image.ravel()
+    low, high = np.percentile(seen, (0.5, 99.5))
+    clipped = np.clip(seen, low, high)
+    deviation = max(float(clipped.std()), 1e-6)
+    return (np.clip(image, low, high) - np.float32(clipped.mean())) / np.float32(deviation), deviation
+
+
+def draw_ramp(channel: Floats, point: Index, strength: float = 1.0) -> None:
+    """Draw a ball that falls off from `strength` at its centre to 0 at `BALL_RADIUS` points; the larger value stays."""
+    low = np.maximum(np.ceil(point - BALL_RADIUS), 0).astype(int)
+    high = np.minimum(np.floor(point + BALL_RADIUS) + 1, channel.shape).astype(int)
+    if (high <= low).any():
+        return
+    z, y, x = (np.arange(a, b) - p for a, b, p in zip(low, high, point, strict=True))
+    distance = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
+    ramp = (strength * np.maximum(0.0, 1.0 - distance / BALL_RADIUS)).astype(np.float32)
+    cut = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    np.maximum(channel[cut], ramp, out=channel[cut])
