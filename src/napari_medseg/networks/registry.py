@@ -8,8 +8,16 @@ from torch import nn
 
 from napari_medseg.errors import ModelError
 from napari_medseg.networks.click_unet import ClickUNet
+from napari_medseg.networks.image_classifier import ImageClassifier
+from napari_medseg.networks.siamese import SiameseNetwork
+from napari_medseg.networks.study_classifier import StudyClassifier
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"click_unet": ClickUNet}
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "click_unet": ClickUNet,
+    "image_classifier": ImageClassifier,
+    "study_classifier": StudyClassifier,
+    "siamese": SiameseNetwork,
+}
 
 
 def build(architecture: str, config: dict[str, Any]) -> nn.Module:

@@ -1,0 +1,147 @@
+"""The encoder that all classifiers share: the click network's, in three dimensions or flattened to two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_medseg.networks.channels import N_CHANNELS, POSITIVE, PREVIOUS
+
+CLICK_WIDTHS = (32, 64, 96, 160)
+SMALL_WIDTHS = (16, 32, 48, 64)
+
+
+def _conv(dims: int, n_in: int, n_out: int, size: int, **options: int | bool) -> nn.Module:
+    kind = nn.Conv3d if dims == 3 else nn.Conv2d
+    return kind(n_in, n_out, size, **options)  # type: ignore[arg-type]
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(max(1, min(8, width // 4)), width)
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut, as `click_unet.ResidualBlock`, in `dims` dimensions."""
+
+    def __init__(self, dims: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(dims, width, width, 3, padding=1, bias=False)
+        self.norm1 = _norm(width)
+        self.conv2 = _conv(dims, width, width, 3, padding=1, bias=False)
+        self.norm2 = _norm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.norm1(self.conv1(x)), 0.1)
+        return F.leaky_relu(self.norm2(self.conv2(y)) + x, 0.1)
+
+
+class ImageEncoder(nn.Module):
+    """Features of a view at 1/2, 1/4, 1/8 and 1/16 of its resolution.
+
+    Parameters
+    ----------
+    dims : int
+        3 for volumes, 2 for images and slices.
+    widths : tuple of int
+        Channels of the four levels, multiples of 8.
+    """
+
+    def __init__(self, *, dims: int = 3, widths: tuple[int, ...] = CLICK_WIDTHS) -> None:
+        super().__init__()
+        if dims not in (2, 3):
+            raise ValueError(f"an encoder has 2 or 3 dimensions, not {dims}")
+        self.dims, self.widths = dims, tuple(widths)
+        self.stem = _conv(dims, N_CHANNELS * 2**dims, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList([Residual(dims, width) for width in widths])
+        self.downs = nn.ModuleList([_conv(dims, a, b, 2, stride=2) for a, b in pairwise(widths)])
+        self.bottom = Residual(dims, widths[-1])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features (B, width, ...), fine to coarse, of views (B, 7, [D,] H, W) with sides divisible by 16."""
+        features = [self.levels[0](F.leaky_relu(self.stem(folded(x, self.dims)), 0.1))]
+        for down, level in zip(self.downs, list(self.levels)[1:], strict=True):
+            features.append(level(down(features[-1])))
+        features[-1] = self.bottom(features[-1])
+        return features
+
+    def take_over(self, click: Mapping[str, Tensor]) -> None:
+        """Take the weights of a click network's encoder; in two dimensions its kernels are summed along z.
+
+        The sum is what the 3-D network computes for a scan that does not change along z, away from its ends.
+
+        Raises
+        ------
+        ValueError
+            If its widths are others.
+        """
+        state = {}
+        for name, own in self.state_dict().items():
+            source = name if name.startswith("stem") else f"encoder.{name}"
+            state[name] = _flattened(click[source], is_stem=name == "stem.weight") if self.dims == 2 else click[source]
+            if state[name].shape != own.shape:
+                raise ValueError(f"'{name}' has shape {tuple(state[name].shape)}, not {tuple(own.shape)}")
+        self.load_state_dict(state)
+
+    def depth(self, prefix: str = "encoder.") -> list[tuple[str, tuple[str, ...]]]:
+        """Names of the layer groups and the parameters they hold, from the last layer down to the first."""
+        n = len(self.widths)
+        groups: list[tuple[str, tuple[str, ...]]] = [("encoder bottom", (f"{prefix}bottom.",))]
+        groups += [(f"encoder {k}", (f"{prefix}levels.{k}.", f"{prefix}downs.{k - 1}.")) for k in range(n - 1, 0, -1)]
+        return [*groups, ("encoder 0", (f"{prefix}levels.0.",)), ("stem", (f"{prefix}stem.",))]
+
+
+def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """Mean, maximum and mean over the marked part of some levels' features.
+
+    Parameters
+    ----------
+    features : list of Tensor
+        As the encoder makes them.
+    x : Tensor, shape (B, 7, ...)
+        The views: what their mask channel covers is marked, else what their click covers, else everything.
+    levels : tuple of int
+        Which of the features.
+
+    Returns
+    -------
+    Tensor, shape (B, 3 * sum of widths)
+    """
+    mask, click = x[:, PREVIOUS : PREVIOUS + 1], x[:, POSITIVE : POSITIVE + 1]
+    axes = tuple(range(2, x.ndim))
+    marked = mask + (mask.amax(axes, keepdim=True) == 0) * click
+    marked = marked + (marked.amax(axes, keepdim=True) == 0).to(x.dtype)
+    pool = F.adaptive_max_pool3d if x.ndim == 5 else F.adaptive_max_pool2d
+    parts = []
+    for level in levels:
+        y = features[level]
+        weight = pool(marked, y.shape[2:])
+        inside = (y * weight).sum(axes) / weight.sum(axes)
+        parts += [y.mean(axes), y.amax(axes), inside]
+    return torch.cat(parts, 1)
+
+
+def n_pooled(widths: tuple[int, ...], levels: tuple[int, ...]) -> int:
+    """Length of what `pooled` returns."""
+    return 3 * sum(widths[level] for level in levels)
+
+
+def folded(x: Tensor, dims: int) -> Tensor:
+    """Each block of 2 voxels a side becomes channels: (B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2), or 2-D alike."""
+    b, c, *sizes = x.shape
+    halves = [part for size in sizes for part in (size // 2, 2)]
+    inner, outer = [3 + 2 * k for k in range(dims)], [2 + 2 * k for k in range(dims)]
+    return x.reshape(b, c, *halves).permute(0, 1, *inner, *outer).reshape(b, c * 2**dims, *(s // 2 for s in sizes))
+
+
+def _flattened(weight: Tensor, *, is_stem: bool) -> Tensor:
+    """Sum a kernel along z; the stem's channels are blocks of 2 x 2 x 2 voxels, whose z is summed too."""
+    if weight.ndim != 5:
+        return weight
+    if is_stem:
+        n_out, n_in = weight.shape[:2]
+        weight = weight.reshape(n_out, n_in // 8, 2, 4, *weight.shape[2:]).sum(2).flatten(1, 2)
+    return weight.sum(2)
