@@ -91,6 +91,13 @@ def sample(array: NDArray[np.generic], view: View, spacing_mm: Sequence[float]) 
     return _apply(array, axes)
 
 
+def sample_slices(array: NDArray[np.generic], slices: Sequence[int], view: View, spacing_mm: Sequence[float]) -> Floats:
+    """Resample some slices of an array, shape (Z, Y, X), within their plane alone: shape (n, size, size)."""
+    y, x = (_resampler(c, n) for c, n in zip(view.coordinates(spacing_mm)[1:], array.shape[1:], strict=True))
+    cut = np.stack([array[k, y.start : y.stop : y.step, x.start : x.stop : x.step] for k in slices])
+    return _product(cut.astype(np.float32), np.eye(len(cut), dtype=np.float32), y.weights, x.weights)
+
+
 def valid(shape: Sequence[int], view: View, spacing_mm: Sequence[float]) -> Floats:
     """1 where the view's points lie on the scan, 0 outside."""
     z, y, x = (
@@ -151,6 +158,11 @@ def normalise(image: Floats, inside: Floats) -> tuple[Floats, float]:
     clipped = np.clip(seen, low, high)
     deviation = max(float(clipped.std()), 1e-6)
     return (np.clip(image, low, high) - np.float32(clipped.mean())) / np.float32(deviation), deviation
+
+
+def narrow_window(image: Floats, middle: float, deviation: float, scale: float) -> Floats:
+    """Intensities round those of a clicked place, -1 to 1; `scale` is the whole view's deviation."""
+    return np.tanh((image - middle) / (3.0 * max(deviation, 0.03 * scale, 1e-6)))
 
 
 def draw_ramp(channel: Floats, point: Index, strength: float = 1.0) -> None:

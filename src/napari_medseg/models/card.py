@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,6 +32,28 @@ class AutomaticSettings(BaseModel):
     )
 
 
+class ClassifierInput(BaseModel):
+    """What a classifier looks at, and on which grid it saw it while it learned."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["lesion", "image", "study"] = Field(
+        "lesion",
+        title="Looks at",
+        description="A lesion (round its mask or a click), a single 2-D image, or a study (all slices of its scans).",
+    )
+    size: int = Field(48, ge=16, multiple_of=16, title="Size", description="Points along each side of a view.")
+    extent_mm: float | None = Field(
+        None, gt=0, title="Extent (mm)", description="Side of the cube round a lesion; the whole image where not given."
+    )
+    inputs: tuple[str, ...] = Field(
+        (), title="Inputs", description="What the scans of a study are, by modality, in the order of the network."
+    )
+    n_slices: int = Field(
+        32, ge=1, title="Slices", description="At most so many slices of a scan of a study, evenly spaced."
+    )
+
+
 class Card(BaseModel):
     """What a checkpoint says about itself; stored as ``card.json`` beside the weights.
 
@@ -49,6 +71,9 @@ class Card(BaseModel):
     )
     needs_click: bool = Field(True, title="Needs a click", description="Whether it segments only what is clicked.")
     automatic: AutomaticSettings | None = Field(None, title="Automatic segmentation")
+    looks_at: ClassifierInput | None = Field(
+        None, title="Classification", description="What a classifier looks at; its labels are then its classes."
+    )
     parent: str | None = Field(None, title="Parent", description="Name, version and hash it was fine-tuned from.")
     sha256: str = Field("", title="SHA-256 of the weights")
     created: str = Field(default_factory=now_iso, title="Created")

@@ -18,6 +18,7 @@ from napari_medseg.imaging.view import (
     View,
     draw_ramp,
     intensity_window,
+    narrow_window,
     normalise,
     paste,
     sample,
@@ -106,7 +107,7 @@ def render(
     if prompts is not None:
         if prompts.signs.any():
             middle, deviation = intensity_window(array, prompts.positive, spacing_mm)
-            out[WINDOW] = np.tanh((image - middle) / (3.0 * max(deviation, 0.03 * scale, 1e-6))) * out[VALID]
+            out[WINDOW] = narrow_window(image, middle, deviation, scale) * out[VALID]
         draw_prompts(out, view, spacing_mm, prompts)
     return out
 
