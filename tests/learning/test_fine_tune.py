@@ -10,6 +10,7 @@ from napari_medseg.errors import Cancelled, JobFailed, LearningError
 from napari_medseg.imaging.volume import LabelMap
 from napari_medseg.learning import practice
 from napari_medseg.learning.correction import Correction
+from napari_medseg.learning.examination import Examination
 from napari_medseg.learning.fine_tune import fine_tune
 from napari_medseg.learning.settings import Strategy
 from napari_medseg.learning.trainer import STATE
@@ -180,17 +181,17 @@ def test_a_new_label_comes_beside_the_old_one(model, tmp_path):
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
-def test_each_strategy_changes_its_layers_and_no_others(model, strategy):
-    before = weights_of(model.network)
+def test_each_strategy_changes_its_layers_and_no_others(model, strategy, monkeypatch):
+    monkeypatch.setattr(Examination, "settled", lambda self, network, part, before: network)
+    before, deep = weights_of(model.network), {"stem", "encoder", "decoder", "click_head"}
     settings = QUICK.model_copy(update={"steps": 10, "click_share": 1.0})
     learned = finish(fine_tune(model, [phantom(k) for k in range(3)], strategy=strategy.value, settings=settings))
     after = learned.checkpoint.network.state_dict()
     changed = {k.split(".")[0] for k, v in before.items() if not torch.equal(v, after[k])}
-    expected = {
-        Strategy.HEAD: {"click_head", "quality_head"},
-        Strategy.FEATURES: set(),
-    }.get(strategy, {"stem", "encoder", "decoder", "click_head", "quality_head"})
-    assert changed == expected
+    assert changed == (
+        set() if strategy is Strategy.FEATURES else {"click_head"} if strategy is Strategy.HEAD else deep
+    )
+    assert ("label_body.stem.weight" in after) == (strategy not in (Strategy.HEAD, Strategy.FEATURES))
     fresh = ClickUNet(widths=(8, 8, 8, 8))
     fresh.load_state_dict(before)
     fresh.set_labels(1)

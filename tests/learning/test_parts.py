@@ -10,16 +10,19 @@ from learning_phantom import SHAPE, phantom
 from napari_medseg.errors import LearningError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.cases import choose_grid, choose_patch, match_outputs, prepare, with_old_answers
+from napari_medseg.learning.click_lessons import draw_click_views
 from napari_medseg.learning.correction import Correction
 from napari_medseg.learning.gate import decide, why_inverted
 from napari_medseg.learning.held_out import choose_held_out, weights_without
 from napari_medseg.learning.losses import label_loss
+from napari_medseg.learning.mixing import mixed
 from napari_medseg.learning.patches import draw_patches
 from napari_medseg.learning.reports import Figures
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
-from napari_medseg.learning.strategies import depth_groups, plan
-from napari_medseg.learning.targets import click_targets, reviewed_scans
+from napari_medseg.learning.strategies import CLICK_PATH, LABEL_PATH, depth_groups, plan
+from napari_medseg.learning.targets import between_reviewed, click_lessons, click_targets
 from napari_medseg.networks.click_unet import ClickUNet
+from napari_medseg.segmentation.views import POSITIVE
 
 SETTINGS = FineTuneSettings()
 
@@ -208,14 +211,16 @@ class TestPatches:
 
 class TestStrategies:
     def test_every_parameter_lies_in_exactly_one_group(self):
-        network = ClickUNet(widths=(8, 8, 16, 16), n_labels=2)
-        grouped = [name for _, parameters in depth_groups(network) for name, _ in parameters]
-        assert sorted(grouped) == sorted(name for name, _ in network.named_parameters())
+        network = ClickUNet(widths=(8, 8, 16, 16), n_labels=2, own_label_body=True)
+        grouped = [n for path in (CLICK_PATH, LABEL_PATH) for _, group in depth_groups(network, path) for n, _ in group]
+        every = [name for name, _ in network.named_parameters() if not name.startswith("quality_head")]
+        assert sorted(grouped) == sorted(every)
 
     def test_gradual_goes_from_the_heads_down(self):
-        groups = plan("gradual", 8).groups(ClickUNet(widths=(8, 8, 16, 16)), 1e-3)
-        assert groups[0].name == "heads"
-        assert groups[-1].name == "stem"
+        groups = plan("gradual", 8).groups(ClickUNet(widths=(8, 8, 16, 16), own_label_body=True), 1e-3)
+        groups = [group for group in groups if group.name.startswith(LABEL_PATH)]
+        assert groups[0].name == "label_body.head"
+        assert groups[-1].name == "label_body.stem"
         starts = [group.starts for group in groups]
         assert starts == sorted(starts)
         assert starts[0] == 0.0
@@ -254,8 +259,9 @@ class TestHeldOut:
         (weight,) = weights_without([case], [held])
         assert weight[tuple(held.region)].max() == 0
         assert 0 < (weight > 0).float().mean() < 1
-        (scan,) = reviewed_scans(case, held)
-        assert scan.mask.sum() == (data > 0).sum() - (data[held.region] > 0).sum()
+        (lesson,) = click_lessons(case, held)
+        assert lesson.mask.sum() == (data > 0).sum() - (data[held.region] > 0).sum()
+        assert not (lesson.mask & ~lesson.counted).any()
 
     def test_labels_that_touch_are_one_target_unless_one_is_small(self):
         halves = with_box()
@@ -267,6 +273,54 @@ class TestHeldOut:
         apart = with_box()
         apart[0:2, 0:3, 0:3] = 1
         assert len(click_targets(case_of(apart))) == 2
+
+    def test_a_lesion_of_which_every_third_slice_was_corrected_is_one_target(self):
+        data = with_box((12, 20, 24), (slice(1, 11), slice(4, 16), slice(5, 19)))
+        data[2] = data[5] = 7  # rubbish where nobody looked
+        case = case_of(data, reviewed=(1, 4, 7, 10))
+        (target,) = click_targets(case)
+        assert target.mask.shape == (10, 12, 14)
+        assert target.mask.all()
+        (lesson,) = click_lessons(case)
+        assert lesson.counted.any((1, 2)).sum() == 4
+        assert lesson.mask.sum() == 10 * 12 * 14
+
+    def test_slices_between_reviewed_ones_are_taken_from_the_nearer(self):
+        labels, seen = np.zeros((7, 2, 2), np.uint8), np.zeros((7, 2, 2), bool)
+        labels[1], labels[5], labels[6] = 1, 2, 3
+        seen[1] = seen[5] = True
+        assert between_reviewed(labels, seen, 0)[:, 0, 0].tolist() == [0, 1, 1, 1, 2, 2, 3]
+
+
+class TestClickViews:
+    def test_only_reviewed_voxels_count_and_a_click_lies_in_the_lesion(self):
+        case = case_of(with_box((12, 20, 24), (slice(1, 11), slice(4, 16), slice(5, 19))), reviewed=(1, 4, 7, 10))
+        views = draw_click_views(np.random.default_rng(0), click_lessons(case), n=6, size=16)
+        assert views.inputs.shape == (6, 7, 16, 16, 16)
+        counted = views.counted.mean((1, 2, 3, 4))
+        assert ((counted > 0) & (counted < 0.9)).all()
+        assert views.truth[views.counted == 0].max() == 0
+        assert views.inputs[:, POSITIVE].amax((1, 2, 3)).min() > 0.5
+
+    def test_the_same_chance_draws_the_same_views(self):
+        lessons = click_lessons(case_of(with_box()))
+        one, other = (draw_click_views(np.random.default_rng(5), lessons, n=2, size=16) for _ in range(2))
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.truth, other.truth)
+
+
+class TestMixing:
+    def test_nothing_of_what_clicks_learned_is_the_old_version_and_labels_stay(self):
+        torch.manual_seed(0)
+        old, new = ClickUNet(widths=(8, 8, 8, 8)), ClickUNet(widths=(8, 8, 8, 8))
+        new.separate_labels()
+        new.set_labels(2)
+        none, half = mixed(old, new, 0.0), mixed(old, new, 0.5)
+        assert all(torch.equal(value, none.state_dict()[name]) for name, value in old.state_dict().items())
+        assert torch.allclose(half.stem.weight, (old.stem.weight + new.stem.weight) / 2)
+        assert torch.equal(none.label_body.stem.weight, new.label_body.stem.weight)
+        x = torch.randn(1, 7, 16, 16, 16)
+        assert torch.equal(none.segment_labels(x), new.segment_labels(x))
 
 
 class TestGate:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from napari_medseg.learning.held_out import HeldOut, describe
 from napari_medseg.learning.lesson import Lesson
+from napari_medseg.learning.mixing import PARTS, SMALLEST_PART, mixed
 from napari_medseg.learning.reports import Figures
 from napari_medseg.learning.samples import Sample
 from napari_medseg.learning.validation import (
@@ -50,9 +52,53 @@ class Examination:
         knows_all = not taught[len(old.card.labels) :].any() and old.card.automatic is not None
         return self._measure(old, automatic=knows_all)
 
-    def of_new(self, network: ClickUNet, *, final: bool = True) -> Figures:
-        """Figures of the new version; those of the held-out cases alone while others are still to join."""
-        return self._measure(Checkpoint(network, self.lesson.card), automatic=True, final=final)
+    def of_new(self, network: ClickUNet) -> Figures:
+        """Figures of the new version."""
+        return self._measure(Checkpoint(network, self.lesson.card), automatic=True)
+
+    def of_parts(self, network: ClickUNet, before: Figures) -> tuple[float, Figures]:
+        """Choose how much of what clicks have learned is kept, on the held-out cases while these are still apart.
+
+        Returns
+        -------
+        float
+            The part that answers best to one click and forgets nothing; 0 where none is better than the old version.
+        Figures
+            What it reaches on the held-out cases.
+        """
+        lesson = self.lesson
+        of = (lesson.cases, lesson.held_out, lesson.device, self._stop)
+        automatic = automatic_dice(Checkpoint(network, lesson.card), *of)
+        chosen, best = 0.0, before.one_click
+        for part in PARTS if best is not None and self._clicks_have_learned(network) else ():
+            candidate = mixed(self._old, network, part)
+            reached = one_click_dice(Checkpoint(candidate, lesson.card), *of)
+            if reached is not None and best is not None and reached > best and not self._forgets(candidate, before):
+                chosen, best = part, reached
+        return chosen, Figures(automatic=automatic, one_click=best)
+
+    def settled(self, network: ClickUNet, part: float, before: Figures) -> ClickUNet:
+        """Mix the final weights by the chosen part, or by a smaller one where that would forget too much."""
+        while part >= SMALLEST_PART:
+            candidate = mixed(self._old, network, part)
+            if not self._forgets(candidate, before):
+                return candidate
+            part /= 2
+        return mixed(self._old, network, 0.0)
+
+    @property
+    def _old(self) -> ClickUNet:
+        assert isinstance(self.lesson.old.network, ClickUNet)
+        return self.lesson.old.network
+
+    def _clicks_have_learned(self, network: ClickUNet) -> bool:
+        old = dict(self._old.named_parameters())
+        return any(not torch.equal(p, old[k]) for k, p in network.named_parameters() if not k.startswith("label_"))
+
+    def _forgets(self, network: ClickUNet, before: Figures) -> bool:
+        """Whether less than half of what may be lost is left."""
+        guard = guard_dice(network, self._guard, self.lesson.device, self.lesson.dtype)
+        return (before.guard or 0.0) - guard > 0.5 * self.lesson.settings.largest_loss
 
     def on_the_way(self, network: ClickUNet) -> float | None:
         """Dice on the held-out cases without a click, as quickly as it can be had."""
@@ -68,7 +114,7 @@ class Examination:
             }
         )
 
-    def _measure(self, checkpoint: Checkpoint, *, automatic: bool, final: bool = True) -> Figures:
+    def _measure(self, checkpoint: Checkpoint, *, automatic: bool) -> Figures:
         lesson = self.lesson
         of = (lesson.cases, lesson.held_out, lesson.device, self._stop)
         network = checkpoint.network.to(lesson.device)
@@ -76,9 +122,9 @@ class Examination:
         return Figures(
             automatic=automatic_dice(checkpoint, *of) if automatic else None,
             one_click=one_click_dice(checkpoint, *of),
-            guard=guard_dice(network, self._guard, lesson.device, lesson.dtype) if final else None,  # type: ignore[arg-type]
-            kept=(1.0 if is_old else self._agreement(checkpoint)) if final and self._has_kept_labels else None,
-            pinned=self._pinned(checkpoint, automatic=automatic) if final and lesson.pinned else None,
+            guard=guard_dice(network, self._guard, lesson.device, lesson.dtype),  # type: ignore[arg-type]
+            kept=(1.0 if is_old else self._agreement(checkpoint)) if self._has_kept_labels else None,
+            pinned=self._pinned(checkpoint, automatic=automatic) if lesson.pinned else None,
         )
 
     @property

@@ -21,6 +21,7 @@ from napari_medseg.learning.trainer import STATE, Progress, Trainer
 from napari_medseg.models.checkpoint import Checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
+    from napari_medseg.networks.click_unet import ClickUNet
     from napari_medseg.segmentation.segmenter import Segmenter
 
 Pair = tuple[Volume, LabelMap] | tuple[Volume, LabelMap, Sequence[int] | None] | Correction
@@ -128,7 +129,9 @@ class _Training:
         try:
             yield from self._learn(trainer, exam, before)
             yield self._report(trainer, message="Measuring the new version")
-            after = exam.combined(Figures(**trainer.progress.figures["after"]), exam.of_new(trainer.average))
+            apart, part = Figures(**trainer.progress.figures["after"]), trainer.progress.figures["part"]
+            network = exam.settled(trainer.average, part, before)
+            after = exam.combined(apart, exam.of_new(network))
         except Cancelled as error:
             self._save(trainer)
             done = f"at step {trainer.progress.step} of {lesson.n_steps}"
@@ -142,7 +145,7 @@ class _Training:
             inverted=why_inverted(lesson.cases),
             version=lesson.card.version,
         )
-        result = self._store(trainer, verdict)
+        result = self._store(network.cpu(), trainer.progress, verdict)
         yield self._report(trainer, kind="done", message=verdict.sentence, dice=verdict.dice_after).model_copy(
             update={"verdict": result.verdict, "dice_before": verdict.dice_before, "remaining_s": 0.0}
         )
@@ -159,7 +162,8 @@ class _Training:
             if progress.step in exams and progress.figures.get("examined") != progress.step:
                 dice = exam.on_the_way(trainer.average)
                 if progress.step == n_apart:
-                    progress.figures["after"] = exam.of_new(trainer.average, final=False).model_dump()
+                    part, after = exam.of_parts(trainer.average, before)
+                    progress.figures |= {"part": part, "after": after.model_dump()}
                 progress.figures["examined"] = progress.step
                 yield self._report(trainer, kind="validation", losses=losses, dice=dice, dice_before=reference)
             if time.perf_counter() - saved >= settings.save_every_s or progress.step == n_apart:
@@ -198,16 +202,15 @@ class _Training:
         if self.out is not None:
             trainer.save(self.out)
 
-    def _store(self, trainer: Trainer, verdict: Verdict) -> FineTuneResult:
+    def _store(self, network: ClickUNet, progress: Progress, verdict: Verdict) -> FineTuneResult:
         """Write the trained version with the verdict in its card, whatever the verdict is."""
         if self.out is not None:
             verdict = verdict.model_copy(update={"folder": str(self.out)})
         figures = {k: v for k, v in verdict.after.model_dump().items() if v is not None}
-        figures |= {"seconds": round(trainer.progress.seconds, 1), "cases": len(self.lesson.cases)}
+        figures |= {"seconds": round(progress.seconds, 1), "cases": len(self.lesson.cases)}
         gate = verdict.model_dump(exclude={"folder"})
-        training = {**self.lesson.card.training, "patch": list(trainer.progress.patch)}
+        training = {**self.lesson.card.training, "patch": list(progress.patch)}
         card = self.lesson.card.model_copy(update={"figures": figures, "gate": gate, "training": training})
-        network = trainer.average.cpu()
         if self.out is not None:
             save_checkpoint(self.out, network, card)
             (self.out / STATE).unlink(missing_ok=True)

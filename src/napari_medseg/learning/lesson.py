@@ -23,12 +23,12 @@ from napari_medseg.learning.cases import (
     prepare,
     with_old_answers,
 )
+from napari_medseg.learning.click_lessons import ClickLesson
 from napari_medseg.learning.correction import Correction, content_hash
 from napari_medseg.learning.held_out import HeldOut, choose_held_out, weights_without
-from napari_medseg.learning.samples import LabelledScan
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
 from napari_medseg.learning.strategies import Plan, plan
-from napari_medseg.learning.targets import reviewed_scans
+from napari_medseg.learning.targets import click_lessons
 from napari_medseg.models.card import AutomaticSettings, Card
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet
@@ -49,13 +49,13 @@ class Material:
         Cases that patches are cut from.
     weights : tuple of Tensor
         Their voxel weights; 0 where something is held out.
-    scans : tuple of LabelledScan
+    lessons : tuple of ClickLesson
         Lesions that simulated clicks ask for.
     """
 
     cases: tuple[Case, ...]
     weights: tuple[Tensor, ...]
-    scans: tuple[LabelledScan, ...]
+    lessons: tuple[ClickLesson, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,8 +115,8 @@ class Lesson:
         weights = weights_without(self.cases, held)
         hidden = {h.index: h for h in held}
         usable = [k for k, w in enumerate(weights) if (w > 0).any()]
-        scans = [s for k in usable for s in reviewed_scans(self.cases[k], hidden.get(k))]
-        return Material(tuple(self.cases[k] for k in usable), tuple(weights[k] for k in usable), tuple(scans))
+        lessons = [each for k in usable for each in click_lessons(self.cases[k], hidden.get(k))]
+        return Material(tuple(self.cases[k] for k in usable), tuple(weights[k] for k in usable), tuple(lessons))
 
 
 def prepare_lesson(
@@ -157,6 +157,8 @@ def prepare_lesson(
         cases = [_with_old_answers(case, old, device, dtype) for case in cases]
     learning = tuple(case for case in cases if not case.correction.pinned)
     network = copy.deepcopy(old.network)
+    if chosen.own_features:
+        network.separate_labels()
     if network.config["n_labels"] != n:
         network.set_labels(n)
     automatic = AutomaticSettings(spacing_mm=spacing, patch=patch)

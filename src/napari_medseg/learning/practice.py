@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from napari_medseg.errors import JobFailed
+from napari_medseg.learning.click_lessons import draw_click_views
 from napari_medseg.learning.lesson import Lesson, Material
 from napari_medseg.learning.losses import label_loss
 from napari_medseg.learning.patches import Patches, draw_patches
-from napari_medseg.learning.samples import Sample, draw_samples
+from napari_medseg.learning.samples import draw_samples
 from napari_medseg.learning.settings import Strategy
 from napari_medseg.learning.train_click_model import click_loss, collate
 from napari_medseg.learning.trainer import Trainer
-from napari_medseg.networks.click_unet import unfold
+from napari_medseg.segmentation.views import VALID
 
 _CLICK_VIEWS, _CLICK_SIZE = 2, 48
 _SMALLEST = 16
@@ -75,12 +76,12 @@ class Practice:
             return self._backward(lambda: self._cached_loss(material, with_held_out, step))
         patches = self._draw(rng, material)
         loss = self._backward(lambda: self._label_loss(patches))
-        if material.scans and rng.random() < settings.click_share:
-            samples = draw_samples(rng, material.scans, n=_CLICK_VIEWS, size=_CLICK_SIZE, synthetic_share=0.0)
-            self._backward(lambda: self._click_loss(samples))
-        if rng.random() < settings.replay_share:
-            synthetic = draw_samples(rng, [], n=_CLICK_VIEWS, size=_CLICK_SIZE)
-            self._backward(lambda: self._click_loss(synthetic))
+        if material.lessons and rng.random() < settings.click_share:
+            views = draw_click_views(rng, material.lessons, n=_CLICK_VIEWS, size=_CLICK_SIZE)
+            self._backward(lambda: self._click_loss(views.inputs, views.truth, views.counted, views.total))
+            if rng.random() < settings.replay_share:
+                inputs, truth, total = collate(draw_samples(rng, [], n=_CLICK_VIEWS, size=_CLICK_SIZE))
+                self._backward(lambda: self._click_loss(inputs, truth, inputs[:, VALID : VALID + 1], total))
         return loss
 
     def _draw(self, rng: np.random.Generator, material: Material) -> Patches:
@@ -107,11 +108,14 @@ class Practice:
             logits = self.trainer.network.segment_labels(patches.inputs.to(device))
         return _loss_of(logits, patches)
 
-    def _click_loss(self, samples: list[Sample]) -> Tensor:
-        inputs, truth, total = (t.to(self.lesson.device) for t in collate(samples))
+    def _click_loss(self, inputs: Tensor, truth: Tensor, counted: Tensor, total: Tensor) -> Tensor:
+        """Loss of the prompted mask where the truth is known; the estimate of its quality stays as it was fitted."""
+        inputs, truth, counted, total = (t.to(self.lesson.device) for t in (inputs, truth, counted, total))
         with self._autocast():
             logits, quality = self.trainer.network(inputs)
-        loss, _ = click_loss(logits, quality, inputs, truth, total)
+        known = inputs.clone()
+        known[:, VALID : VALID + 1] = counted
+        loss, _ = click_loss(logits, quality.detach(), known, truth, total)
         return loss
 
     def _cached_loss(self, material: Material, with_held_out: bool, step: int) -> Tensor:
@@ -121,10 +125,9 @@ class Practice:
         if key not in self._features:
             patches = self._draw(np.random.default_rng((self.lesson.seed, number)), material)
             with torch.no_grad(), self._autocast():
-                self._features[key] = (network.features(patches.inputs.to(self.lesson.device))[1].float(), patches)
+                self._features[key] = (network.label_features(patches.inputs.to(self.lesson.device)).float(), patches)
         fine, patches = self._features[key]
-        assert network.label_head is not None
-        return _loss_of(unfold(network.label_head(fine)), patches)
+        return _loss_of(network.label_logits(fine), patches)
 
     def _autocast(self) -> torch.autocast:
         low = not self._is_exact

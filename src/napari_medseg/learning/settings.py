@@ -67,10 +67,14 @@ class FineTuneSettings(BaseModel):
         2.0, ge=1, title="Weight of corrected voxels", description="How much more a voxel counts that a person changed."
     )
     click_share: float = Field(
-        0.5, ge=0, le=1, title="Clicks", description="Part of the steps that also learn from clicks on the new cases."
+        0.25, ge=0, le=1, title="Clicks", description="Part of the steps that also learn from clicks on the new cases."
     )
     replay_share: float = Field(
-        0.5, ge=0, le=1, title="Replay", description="Part of the steps that repeat clicks on synthetic scans."
+        1.0,
+        ge=0,
+        le=1,
+        title="Replay",
+        description="Part of the click lessons that also repeat clicks on synthetic scans.",
     )
     average: float = Field(
         0.99,

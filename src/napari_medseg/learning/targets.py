@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.learning.cases import Case
+from napari_medseg.learning.click_lessons import ClickLesson
 from napari_medseg.learning.held_out import HeldOut
-from napari_medseg.learning.samples import LabelledScan
 
 _PART_OF_ONE_STRUCTURE = 0.15
 _SMALLEST = 8
-_WIDEST_VIEW = 4.5
+_WIDEST_VIEW = 2.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,54 +35,64 @@ def click_targets(case: Case, region: tuple[slice, ...] | None = None) -> list[T
     """Connected lesions that reach into a region (anywhere without one).
 
     Labels that touch are one target where they are parts of one structure (of comparable size); a small lesion in a
-    large organ is a target of its own.
+    large organ is a target of its own. Slices that nobody reviewed between reviewed ones are guessed from the nearest:
+    a lesion of which every third slice was corrected is one lesion.
     """
-    seen = np.where(case.seen, case.truth, 0)
-    parts = cc3d.connected_components(seen > 0, connectivity=26)
-    inside = np.bincount(parts[region].ravel() if region else parts.ravel(), minlength=int(parts.max()) + 1)
+    known = np.where(case.seen, case.truth, 0)
+    guessed = between_reviewed(known, case.seen, case.correction.axis)
+    parts = cc3d.connected_components(guessed > 0, connectivity=26)
+    n = int(parts.max()) + 1
+    counted = np.where(known > 0, parts, 0)
+    inside = np.bincount(counted[region].ravel() if region else counted.ravel(), minlength=n)
     boxes = cc3d.statistics(parts)["bounding_boxes"]
     targets = []
     for number in np.flatnonzero(inside[1:] >= _SMALLEST) + 1:
         cut = boxes[number]
         mask = parts[cut] == number
-        labels, counts = np.unique(seen[cut][mask], return_counts=True)
+        labels, counts = np.unique(guessed[cut][mask], return_counts=True)
         if len(labels) > 1 and counts.min() < _PART_OF_ONE_STRUCTURE * counts.max():
             targets += [
-                Target(cut, mask & (seen[cut] == k)) for k, n in zip(labels, counts, strict=True) if n >= _SMALLEST
+                Target(cut, mask & (guessed[cut] == k)) for k, n in zip(labels, counts, strict=True) if n >= _SMALLEST
             ]
         else:
             targets.append(Target(cut, mask))
     return targets
 
 
-def reviewed_scans(case: Case, held: HeldOut | None = None) -> list[LabelledScan]:
-    """The case's click targets in the longest run of reviewed slices that is not held out, for clicks.
+def between_reviewed(labels: NDArray[np.uint8], seen: NDArray[np.bool_], axis: int) -> NDArray[np.uint8]:
+    """Labels with every slice between two reviewed ones taken from the nearer of them."""
+    reviewed = np.flatnonzero(seen.any(tuple(a for a in range(3) if a != axis)))
+    if len(reviewed) < 2 or len(reviewed) == reviewed[-1] - reviewed[0] + 1:
+        return labels
+    slices = np.arange(labels.shape[axis])
+    nearest = reviewed[np.abs(slices[:, None] - reviewed[None]).argmin(1)]
+    inner = (slices >= reviewed[0]) & (slices <= reviewed[-1])
+    return np.take(labels, np.where(inner, nearest, slices), axis)
 
-    Each comes with as much of the scan round it as the widest view of it shows.
+
+def click_lessons(case: Case, held: HeldOut | None = None) -> list[ClickLesson]:
+    """The case's click targets with as much of the scan round each as its wide views show.
+
+    Nothing that is held out or was not reviewed counts, and what is held out does not say how large a target is.
     """
-    axis = case.correction.axis
-    others = tuple(a for a in range(3) if a != axis)
-    free = [slice(0, n) for n in case.truth.shape]
+    counted = case.seen.copy()
+    free = tuple(slice(0, n) for n in case.truth.shape)
     if held is not None:
-        free = [_left_of(part, n) for part, n in zip(held.region, case.truth.shape, strict=True)]
-    allowed = np.zeros(case.truth.shape[axis], bool)
-    allowed[free[axis]] = True
-    free[axis] = _longest_run(case.seen.any(others) & allowed)
-    spacing, scans = case.volume.spacing_mm, []
-    for target in click_targets(case, tuple(free)):
+        counted[held.region] = False
+        free = tuple(_left_of(part, n) for part, n in zip(held.region, case.truth.shape, strict=True))
+    spacing, lessons = case.volume.spacing_mm, []
+    for target in click_targets(case, free) if counted.any() else ():
         reach_mm = _WIDEST_VIEW * max((s.stop - s.start) * d for s, d in zip(target.cut, spacing, strict=True))
         cut = tuple(
-            slice(max(f.start, s.start - int(reach_mm / d) - 1), min(f.stop, s.stop + int(reach_mm / d) + 1))
-            for s, f, d in zip(target.cut, free, spacing, strict=True)
+            slice(max(0, s.start - int(reach_mm / d) - 1), min(n, s.stop + int(reach_mm / d) + 1))
+            for s, n, d in zip(target.cut, case.truth.shape, spacing, strict=True)
         )
-        mask = np.zeros(tuple(c.stop - c.start for c in cut), bool)
-        both = [slice(max(s.start, c.start), min(s.stop, c.stop)) for s, c in zip(target.cut, cut, strict=True)]
-        into = tuple(slice(b.start - c.start, b.stop - c.start) for b, c in zip(both, cut, strict=True))
-        out_of = tuple(slice(b.start - s.start, b.stop - s.start) for b, s in zip(both, target.cut, strict=True))
-        mask[into] = target.mask[out_of]
-        if mask.sum() >= _SMALLEST:
-            scans.append(LabelledScan(case.volume.data[cut], mask, spacing, "corrections", ""))
-    return scans
+        mask = np.zeros(case.truth.shape, bool)
+        mask[free] = target.on(case.truth.shape)[free]
+        mask = mask[cut]
+        if (mask & counted[cut]).sum() >= _SMALLEST:
+            lessons.append(ClickLesson(case.volume.data[cut], mask, counted[cut], spacing))
+    return lessons
 
 
 def _left_of(part: slice, n: int) -> slice:
@@ -91,10 +101,3 @@ def _left_of(part: slice, n: int) -> slice:
     if stop - start == n:
         return slice(0, n)
     return slice(stop, n) if start == 0 else slice(0, start)
-
-
-def _longest_run(flags: NDArray[np.bool_]) -> slice:
-    edges = np.flatnonzero(np.diff(np.r_[0, flags.astype(np.int8), 0]))
-    starts, stops = edges[::2], edges[1::2]
-    k = int(np.argmax(stops - starts))
-    return slice(int(starts[k]), int(stops[k]))

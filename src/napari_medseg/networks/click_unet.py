@@ -102,6 +102,21 @@ class QualityHead(nn.Module):
         return torch.cat([*pooled, torch.stack(statistics, 1)], 1)
 
 
+class LabelBody(nn.Module):
+    """Features of the named labels alone: what they learn cannot change the answers to prompts."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(8 * IN_CHANNELS, widths[0], 3, padding=1)
+        self.encoder = Encoder(widths)
+        self.decoder = Decoder(widths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Decoder's output at half resolution, of a view (B, 7, D, H, W)."""
+        answer: Tensor = self.decoder(self.encoder(F.leaky_relu(self.stem(fold(x)), 0.1)))
+        return answer
+
+
 class ClickUNet(nn.Module):
     """Promptable segmentation of one view.
 
@@ -114,9 +129,11 @@ class ClickUNet(nn.Module):
         Channels at 1/2, 1/4, 1/8, 1/16 of the view's resolution; multiples of 8.
     n_labels : int
         Number of named labels that a fine-tuned network segments without prompts; 0 for a pure click model.
+    own_label_body : bool
+        Whether the labels have features of their own, beside those that answer to prompts.
     """
 
-    def __init__(self, *, widths: tuple[int, ...] = WIDTHS, n_labels: int = 0) -> None:
+    def __init__(self, *, widths: tuple[int, ...] = WIDTHS, n_labels: int = 0, own_label_body: bool = False) -> None:
         super().__init__()
         self.widths = tuple(widths)
         self.stem = nn.Conv3d(8 * IN_CHANNELS, widths[0], 3, padding=1)
@@ -125,6 +142,7 @@ class ClickUNet(nn.Module):
         self.click_head = nn.Conv3d(widths[0], 8, 1)
         self.quality_head = QualityHead(widths[-1], widths[0])
         self.label_head: nn.Conv3d | None = None
+        self.label_body: LabelBody | None = LabelBody(self.widths) if own_label_body else None
         if n_labels:
             self.set_labels(n_labels)
 
@@ -141,11 +159,20 @@ class ClickUNet(nn.Module):
                 fresh.bias[:kept] = old.bias[:kept]
         self.label_head = fresh.to(self.click_head.weight)
 
+    def separate_labels(self) -> None:
+        """Give the labels a copy of the features, to learn without changing the answers to prompts."""
+        if self.label_body is None:
+            body = LabelBody(self.widths)
+            for name in ("stem", "encoder", "decoder"):
+                getattr(body, name).load_state_dict(getattr(self, name).state_dict())
+            self.label_body = body.to(self.click_head.weight)
+
     @property
     def config(self) -> dict[str, Any]:
         """What the constructor needs to build this network again."""
         n_labels = 0 if self.label_head is None else self.label_head.out_channels // 8
-        return {"widths": list(self.widths), "n_labels": n_labels}
+        own = {} if self.label_body is None else {"own_label_body": True}
+        return {"widths": list(self.widths), "n_labels": n_labels, **own}
 
     def features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Encoder features (fine to coarse) and the decoder's output at half resolution."""
@@ -183,9 +210,24 @@ class ClickUNet(nn.Module):
         ValueError
             If the network has no labels of its own.
         """
+        return self.label_logits(self.label_features(x))
+
+    def label_features(self, x: Tensor) -> Tensor:
+        """Decoder's output at half resolution that the named labels are read from."""
+        fine: Tensor = self.features(x)[1] if self.label_body is None else self.label_body(x)
+        return fine
+
+    def label_logits(self, fine: Tensor) -> Tensor:
+        """Logits (B, K, D, H, W) of the named labels from `label_features`.
+
+        Raises
+        ------
+        ValueError
+            If the network has no labels of its own.
+        """
         if self.label_head is None:
             raise ValueError("this network has no labels of its own: it needs a click")
-        return unfold(self.label_head(self.features(x)[1]))
+        return unfold(self.label_head(fine))
 
 
 def fold(x: Tensor) -> Tensor:
