@@ -28,10 +28,12 @@ BELOW["widgets"] = {*BELOW["session"], "session"}
 BELOW["demo"] = {*BELOW["session"], "session"}
 BELOW["terminal"] = set()
 BELOW["cli_models"] = {"models", "terminal"}
-BELOW["cli"] = {*BELOW["demo"], "demo", "terminal", "cli_models"}
+BELOW["cli_masks"] = {"imaging", "terminal"}
+BELOW["cli"] = {*BELOW["demo"], "demo", "terminal", "cli_models", "cli_masks"}
 BELOW["__main__"] = {"cli"}
 BELOW["errors"] = set()
-FOR_ALL = {"errors"}
+BELOW["home"] = set()
+FOR_ALL = {"errors", "home"}
 
 GUI = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt6", "PySide6"}
 WHERE = {

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg import __version__
+from napari_medseg.cli_masks import add_mask_output, convert, convert_arguments
 from napari_medseg.cli_models import models_arguments, run_models_command
 from napari_medseg.errors import MedSegError
 from napari_medseg.terminal import (
@@ -129,16 +130,8 @@ def _segment_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--box", metavar="X0,Y0,Z0,X1,Y1,Z1", type=numbers(6), help="two corners round the lesion, mm")
     parser.add_argument("--model", help="name in the library or model folder (default: the active click model)")
-    parser.add_argument("--out", metavar="MASK", type=_mask_path, required=True, help="file to write, as .nii.gz")
+    add_mask_output(parser)
     add_json(parser)
-
-
-def _mask_path(text: str) -> Path:
-    from napari_medseg.imaging.suffixes import WRITABLE_SUFFIXES, suffix_of
-
-    if not suffix_of(Path(text), WRITABLE_SUFFIXES):
-        raise argparse.ArgumentTypeError(f"{text} has none of the endings {', '.join(WRITABLE_SUFFIXES)}")
-    return Path(text)
 
 
 def _segment(options: argparse.Namespace, results: Results) -> None:
@@ -155,7 +148,7 @@ def _segment(options: argparse.Namespace, results: Results) -> None:
     start = time.perf_counter()
     mask = model.segment(volume, prompts)
     seconds = time.perf_counter() - start
-    path = write_label_map(options.out, mask)
+    path = write_label_map(options.out, mask, format=options.format, deidentified=options.deidentified)
     n_voxels = int((mask.data > 0).sum())
     volume_ml = n_voxels * mask.voxel_ml
     results.say(f"{path}: {volume_ml:.2f} ml in {seconds:.1f} s, by model {model.card.title}; saved, verified")
@@ -323,6 +316,7 @@ _OPEN = _Command("Open napari with the MedSeg dock, and the files given.", _open
 _COMMANDS = {
     "demo": _Command("The whole story on the sample scan.", _demo_arguments, _demo),
     "segment": _Command("Segment a scan, from clicks or automatically.", _segment_arguments, _segment),
+    "convert": _Command("Save a mask in another format, on its scan's own grid.", convert_arguments, convert),
     "fine-tune": _Command("Teach a model with corrected masks.", _fine_tune_arguments, _fine_tune),
     "evaluate": _Command("Compare a mask, or a folder of them, with its reference.", _evaluate_arguments, _evaluate),
     "models": _Command(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_medseg.errors import ImagingError
+from napari_medseg.imaging.files import write_label_map
 from napari_medseg.imaging.surface import surface_of, write_surface
 from napari_medseg.imaging.volume import LabelMap
 
@@ -72,6 +73,22 @@ def test_obj_says_its_space_and_holds_the_vertices(tmp_path: Path) -> None:
     faces = np.array([line.split()[1:] for line in lines if line.startswith("f ")], int)
     assert vertices == pytest.approx(surface.vertices, abs=1e-4)
     assert np.array_equal(faces - 1, surface.triangles)
+
+
+def test_every_label_is_an_object_of_its_own(tmp_path: Path) -> None:
+    mask, _ = sphere(affines()["turned"])
+    both = LabelMap(mask.data.copy(), mask.affine, {2: "Lesion", 3: "Lesion"})
+    both.data[:7][both.data[:7] == 2] = 3
+    lines = write_label_map(tmp_path / "lesions.obj", both).read_text().splitlines()
+    assert lines.count("o Lesion") == 2
+    vertices = [line for line in lines if line.startswith("v ")]
+    faces = np.array([line.split()[1:] for line in lines if line.startswith("f ")], int)
+    assert sorted(np.unique(faces)) == list(range(1, len(vertices) + 1))
+    n_triangles = sum(len(surface_of(both, label).triangles) for label in (2, 3))
+    assert len(faces) == n_triangles
+    assert struct.unpack_from("<I", write_label_map(tmp_path / "l.stl", both).read_bytes(), 80)[0] == n_triangles
+    with pytest.raises(ImagingError, match="the mask is empty"):
+        write_label_map(tmp_path / "e.stl", LabelMap(np.zeros((2, 2, 2), np.uint8), np.eye(4)))
 
 
 def test_what_has_no_surface_is_refused(tmp_path: Path) -> None:

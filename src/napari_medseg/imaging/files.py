@@ -14,6 +14,7 @@ from napari_medseg.imaging.content_type import FORMAT_NAMES, content_type
 from napari_medseg.imaging.dicom.file import is_dicom, modality_of
 from napari_medseg.imaging.dicom.source import dicom_source
 from napari_medseg.imaging.limits import refusing_damage
+from napari_medseg.imaging.mask_formats import mask_format
 from napari_medseg.imaging.orientation import acquisition_axis
 from napari_medseg.imaging.provenance import fingerprint
 from napari_medseg.imaging.suffixes import (
@@ -50,14 +51,6 @@ _LABEL_MAP_READERS = {
     "tiff": ("tiff", "read_tiff_label_map"),
     "raster": ("raster", "read_raster_label_map"),
     "dicom": ("dicom.seg", "read_dicom_seg"),
-}
-_LABEL_MAP_WRITERS = {
-    ".nii": ("nifti", "write_nifti_label_map"),
-    ".nii.gz": ("nifti", "write_nifti_label_map"),
-    ".nrrd": ("nrrd", "write_nrrd_label_map"),
-    ".seg.nrrd": ("nrrd", "write_nrrd_label_map"),
-    ".mha": ("metaimage", "write_metaimage_label_map"),
-    ".dcm": ("dicom.seg", "write_dicom_seg"),
 }
 
 
@@ -109,15 +102,24 @@ def read_label_map(path: str | Path) -> LabelMap:
         return label_map
 
 
-def write_label_map(path: str | Path, label_map: LabelMap) -> Path:
+def write_label_map(
+    path: str | Path, label_map: LabelMap, *, format: str | None = None, deidentified: bool = False
+) -> Path:
     """Save a mask on its scan's on-disk grid, durably: written beside, read back, compared, then put in place.
 
     Parameters
     ----------
     path : str or Path
-        Ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .mha or .dcm (a DICOM SEG). Names go along where the format holds them.
+        Ends in .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .dcm (a DICOM SEG), or .stl or .obj (surfaces of the labels, RAS+
+        millimetres). Names go along where the format holds them.
     label_map : LabelMap
         Saved on ``label_map.grid`` where it has one.
+    format : str, optional
+        Where the ending leaves it open: ``"rtstruct"`` makes a .dcm the contours of an RTSTRUCT. One of nifti, nrrd,
+        seg-nrrd, metaimage, dicom-seg, rtstruct, stl, obj.
+    deidentified : bool
+        Leave the patient out of a DICOM SEG or RTSTRUCT and give it fresh UIDs, always the same for the same scan. The
+        other formats never carry a patient.
 
     Returns
     -------
@@ -130,11 +132,9 @@ def write_label_map(path: str | Path, label_map: LabelMap) -> Path:
         If it could not be saved in full; a previous file is then untouched.
     """
     path = Path(path)
-    suffix = suffix_of(path, WRITABLE_SUFFIXES)
-    if not suffix:
-        endings = ", ".join(WRITABLE_SUFFIXES)
-        raise ImagingError(f"{path.name} has no ending that a mask can be saved as; choose one of {endings}")
-    written: Path = _function(_LABEL_MAP_WRITERS[suffix])(path, label_map)
+    chosen = mask_format(path, format)
+    options = {"deidentified": deidentified} if chosen.needs_dicom else {}
+    written: Path = _function(chosen.home)(path, label_map, **options)
     return written
 
 

@@ -234,10 +234,18 @@ def resample_volume(volume: Volume, like: Volume | LabelMap) -> Volume:
 
 
 def describe_grid(volume: Volume | LabelMap) -> str:
-    """Shape and spacing of a grid in words, ``(z, y, x)``."""
+    """Shape and spacing of a grid in words, ``(z, y, x)``, and how it lies in the patient."""
     shape = " x ".join(str(n) for n in volume.data.shape)
     spacing = " x ".join(f"{s:.3g}" for s in volume.spacing_mm)
-    return f"a grid of {shape} voxels of {spacing} mm"
+    return f"a grid of {shape} voxels of {spacing} mm, {describe_orientation(volume)}"
+
+
+def describe_orientation(volume: Volume | LabelMap) -> str:
+    """Plane of acquisition, and by how many degrees an oblique grid is turned against the patient's axes."""
+    plane = ("axial", "coronal", "sagittal")[acquisition_axis(volume)]
+    directions = _RAS_TO_SPL @ volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    degrees = float(np.degrees(np.arccos(np.clip(np.diag(directions), -1.0, 1.0))).max())
+    return f"oblique {plane} by {degrees:.1f}°" if degrees > 0.05 else plane
 
 
 def _flipped(data: NDArray[Any], flips: tuple[bool, bool, bool]) -> NDArray[Any]:

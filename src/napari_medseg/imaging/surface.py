@@ -77,10 +77,12 @@ def surface_of(label_map: LabelMap, label: int = 1) -> Surface:
     return surface
 
 
-def write_surface(path: str | Path, label_map: LabelMap, label: int = 1) -> Path:
-    """Save the surface of a label as binary STL or as OBJ, in RAS+ millimetres, and check the file.
+def write_surface(path: str | Path, label_map: LabelMap, label: int | None = None) -> Path:
+    """Save the surfaces of labels as binary STL or as OBJ, in RAS+ millimetres, and check the file.
 
-    The header says ``SPACE=RAS``, which 3D Slicer obeys; for programs that expect LPS negate the first two coordinates.
+    RAS+, as all positions of this package and of NIfTI viewers. The header says ``SPACE=RAS``, which 3D Slicer obeys
+    (it takes files without that note for LPS+); for programs that expect LPS+ negate the first two coordinates. An
+    OBJ file holds one named object a label; STL knows no names and holds all triangles, one closed surface a label.
 
     Parameters
     ----------
@@ -88,20 +90,24 @@ def write_surface(path: str | Path, label_map: LabelMap, label: int = 1) -> Path
         Ends in .stl or .obj.
     label_map : LabelMap
         The mask.
-    label : int
-        Which label.
+    label : int, optional
+        Which label; all of them where none is given.
 
     Raises
     ------
     ImagingError
-        If the ending is another one, no voxel has the label, or saving failed.
+        If the ending is another one, no voxel has the label (or any), or saving failed.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SURFACE_SUFFIXES:
         raise ImagingError(f"{path.name} does not end in .stl or .obj; surfaces are saved as one of these")
-    surface = surface_of(label_map, label)
-    content = _stl(surface) if suffix == ".stl" else _obj(surface, label_map.names.get(label) or f"Label {label}")
+    labels = [label] if label is not None else [int(each) for each in np.unique(label_map.data) if each]
+    if not labels:
+        raise ImagingError("the mask is empty, so it has no surface; segment a lesion first")
+    surfaces = [surface_of(label_map, each) for each in labels]
+    names = [label_map.names.get(each) or f"Label {each}" for each in labels]
+    content = _stl(surfaces) if suffix == ".stl" else _obj(surfaces, names)
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(content)
@@ -121,8 +127,8 @@ def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     return tuple(sides)
 
 
-def _stl(surface: Surface) -> bytes:
-    corners = surface.vertices[surface.triangles]
+def _stl(surfaces: list[Surface]) -> bytes:
+    corners = np.concatenate([surface.vertices[surface.triangles] for surface in surfaces])
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     records = np.zeros(len(corners), _STL_TRIANGLE)
@@ -133,8 +139,12 @@ def _stl(surface: Surface) -> bytes:
     return header + struct.pack("<I", len(records)) + records.tobytes()
 
 
-def _obj(surface: Surface, name: str) -> bytes:
-    lines = ["# napari-medseg surface, millimetres", f"# {_SPACE}", f"o {'_'.join(name.split())}"]
-    lines += [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in surface.vertices]
-    lines += [f"f {a} {b} {c}" for a, b, c in surface.triangles + 1]
+def _obj(surfaces: list[Surface], names: list[str]) -> bytes:
+    lines = ["# napari-medseg surface, millimetres", f"# {_SPACE}"]
+    n_before = 0
+    for name, surface in zip(names, surfaces, strict=True):
+        lines.append(f"o {'_'.join(name.split())}")
+        lines += [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in surface.vertices]
+        lines += [f"f {a} {b} {c}" for a, b, c in surface.triangles + (1 + n_before)]
+        n_before += len(surface.vertices)
     return ("\n".join(lines) + "\n").encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -11,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
 from napari_medseg.errors import ModelError
+from napari_medseg.home import home_folder
 from napari_medseg.imaging.durable import write_durably
 from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import CARD, WEIGHTS, read_card, save_checkpoint, sha256_of, write_card
@@ -25,12 +23,6 @@ CLICK = "click"
 BUNDLED = Path(__file__).parent / "weights"
 _INDEX = "index.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
-
-
-def home_folder() -> Path:
-    """The user's own folder for models, corrections and journals; ``NAPARI_MEDSEG_HOME`` moves it."""
-    chosen = os.environ.get("NAPARI_MEDSEG_HOME")
-    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("napari-medseg", appauthor=False))
 
 
 class Library:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from napari_medseg.home import home_folder
 from napari_medseg.learning.corrections import CorrectionStore
-from napari_medseg.models.library import Library, home_folder
+from napari_medseg.models.library import Library
 from napari_medseg.session.answers import load
 from napari_medseg.session.correct import CorrectController
 from napari_medseg.session.export import ExportController

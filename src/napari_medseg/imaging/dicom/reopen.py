@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"),
     *("StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
+
+
+_SHORT, _MOST_SHORT = ("StudyID", "AccessionNumber"), 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,9 +110,7 @@ def reopened_scan(label_map: LabelMap, name: str, what: str) -> Scan:
     scan = Scan(label_map.grid, source, headers)
     _check(scan, what, (j, i))
     for header in _distinct(headers):
-        for keyword in _MAY_BE_EMPTY:
-            if keyword not in header:
-                setattr(header, keyword, "")
+        _complete(header)
         if source.is_placed:
             _even_out(header, scan.affine_lps)
     return scan
@@ -153,6 +155,21 @@ def _check(scan: Scan, what: str, shape: tuple[int, int]) -> None:
 
 def _distinct(headers: tuple[Dataset | None, ...]) -> list[Dataset]:
     return list({id(header): header for header in headers if header is not None}.values())
+
+
+def _complete(header: Dataset) -> None:
+    """Add what may be empty but not missing, and empty what is too long for the format.
+
+    Cut off it could name another study, and the UIDs say which one it is.
+    """
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in header:
+            setattr(header, keyword, "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns about what is mended here
+        for keyword in _SHORT:
+            if len(str(header[keyword].value)) > _MOST_SHORT:
+                setattr(header, keyword, "")
 
 
 def _even_out(header: Dataset, affine_lps: NDArray[np.float64]) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.dicom.identity import remove_identity
 from napari_medseg.imaging.dicom.reopen import reopened_scan
-from napari_medseg.imaging.dicom.rtstruct_read import read_rtstruct
+from napari_medseg.imaging.dicom.rtstruct_read import read_rtstruct, rtstruct_references
 from napari_medseg.imaging.durable import write_durably
 from napari_medseg.imaging.volume import LabelMap
 
-__all__ = ["read_rtstruct", "write_rtstruct"]
+__all__ = ["read_rtstruct", "rtstruct_references", "write_rtstruct"]
 
 
 def write_rtstruct(path: str | Path, label_map: LabelMap, *, deidentified: bool = False) -> Path:
@@ -29,8 +29,8 @@ def write_rtstruct(path: str | Path, label_map: LabelMap, *, deidentified: bool 
     label_map : LabelMap
         On the grid of a DICOM series, with that scan's metadata.
     deidentified : bool
-        Leave the patient out and replace every UID by a hash of it: the file then fits only scans whose UIDs were
-        replaced in the same way.
+        Leave the patient and the dates out and give every instance a fresh UID, on one computer always the same for
+        the same scan: the file refers to the scan as such a copy of it would call itself, not to the scan itself.
 
     Raises
     ------

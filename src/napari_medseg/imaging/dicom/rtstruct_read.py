@@ -16,8 +16,8 @@ from napari_medseg.imaging.dicom.contours_fill import Filled, fill
 from napari_medseg.imaging.dicom.elements import DamagedDicom, Elements
 from napari_medseg.imaging.dicom.file import NotDicom, open_dicom
 from napari_medseg.imaging.dicom.headers import RTSTRUCT_CLASS
+from napari_medseg.imaging.dicom.references import MaskReferences, references_of_rtstruct
 from napari_medseg.imaging.dicom.rtstruct_scan import scan_of
-from napari_medseg.imaging.dicom.source import dicom_source
 from napari_medseg.imaging.limits import refusing_damage
 from napari_medseg.imaging.volume import LabelMap, Volume
 
@@ -63,7 +63,23 @@ def read_rtstruct(path: str | Path, like: Volume | LabelMap | None = None) -> La
         except DamagedDicom as error:
             raise ImagingError(f"{path.name} cannot be read: {error}; export it again") from error
         like = like if like is not None else scan_of(path, elements)
-        return _label_map(path, regions, like, _frames_of_reference(elements))
+        return _label_map(path, regions, like, references_of_rtstruct(elements))
+
+
+def rtstruct_references(path: str | Path) -> MaskReferences:
+    """Read only which scan an RTSTRUCT refers to.
+
+    Raises
+    ------
+    ImagingError
+        If it is no RTSTRUCT or damaged.
+    """
+    path = Path(path)
+    with refusing_damage(path, "RTSTRUCT"):
+        try:
+            return references_of_rtstruct(_opened(path))
+        except (NotDicom, DamagedDicom) as error:
+            raise ImagingError(f"{path.name} cannot be read as a DICOM file; export it again") from error
 
 
 def _opened(path: Path) -> Elements:
@@ -74,12 +90,6 @@ def _opened(path: Path) -> Elements:
     if not opened.elements.is_complete:
         raise DamagedDicom("it is cut off")
     return opened.elements
-
-
-def _frames_of_reference(elements: Elements) -> set[str]:
-    found = {item.text(0x30060024) for item in elements.items(0x30060020)}
-    found |= {item.text(0x00200052) for item in elements.items(0x30060010)}
-    return found - {""}
 
 
 def _regions(elements: Elements) -> list[Region]:
@@ -116,10 +126,9 @@ def _points(contour: Elements, name: str) -> Points:
     return values.reshape(-1, 3)
 
 
-def _label_map(path: Path, regions: list[Region], like: Volume | LabelMap, frames: set[str]) -> LabelMap:
+def _label_map(path: Path, regions: list[Region], like: Volume | LabelMap, references: MaskReferences) -> LabelMap:
     warnings: list[str] = []
-    source = dicom_source(like.metadata)
-    if source is not None and frames and source.frame_of_reference_uid not in {"", *frames}:
+    if references.contradict(like.metadata):
         warnings.append("The contours name another frame of reference than the scan: check that they fit.")
     labels = _labels(regions)
     filled: list[tuple[int, Filled]] = []
@@ -138,7 +147,8 @@ def _label_map(path: Path, regions: list[Region], like: Volume | LabelMap, frame
             f"{path.name} has no closed contour inside the scan{reason}; choose the scan it was drawn on"
         )
     data = _painted(filled, like.data.shape, warnings)
-    metadata = MappingProxyType({**like.metadata, **({"colours": colours} if colours else {})})
+    own = {"references": references, **({"colours": colours} if colours else {})}
+    metadata = MappingProxyType({**like.metadata, **own})
     return LabelMap(data, like.affine, names, like.grid, path, tuple(warnings), metadata)
 
 

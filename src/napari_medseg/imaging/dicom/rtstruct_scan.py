@@ -10,6 +10,7 @@ import numpy as np
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.dicom.elements import Elements
 from napari_medseg.imaging.dicom.find import find_series
+from napari_medseg.imaging.dicom.references import references_of_rtstruct
 from napari_medseg.imaging.dicom.series import Stack
 from napari_medseg.imaging.dicom.source import source_of_stack
 from napari_medseg.imaging.orientation import to_memory
@@ -27,7 +28,7 @@ def scan_of(path: Path, elements: Elements) -> LabelMap:
     ImagingError
         If no such series is there.
     """
-    wanted = _referenced_series(elements)
+    wanted = references_of_rtstruct(elements).series_uids
     for folder in (path.parent, path.parent.parent):
         try:
             found = find_series(folder, progress=None, should_stop=None, most_files=_MOST_FILES)
@@ -39,14 +40,6 @@ def scan_of(path: Path, elements: Elements) -> LabelMap:
     raise ImagingError(
         f"{path.name} holds contours (RTSTRUCT), and the scan they were drawn on is not beside it: open the scan first"
     )
-
-
-def _referenced_series(elements: Elements) -> set[str]:
-    found = set()
-    for frame in elements.items(0x30060010):
-        for study in frame.items(0x30060012):
-            found |= {series.text(0x0020000E) for series in study.items(0x30060014)}
-    return found - {""}
 
 
 def _empty_mask(stack: Stack) -> LabelMap:

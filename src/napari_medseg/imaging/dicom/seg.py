@@ -13,8 +13,9 @@ from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.dicom.codes import Code, codes_of
 from napari_medseg.imaging.dicom.identity import remove_identity
 from napari_medseg.imaging.dicom.reopen import Scan, reopened_scan
-from napari_medseg.imaging.dicom.seg_read import LABEL_NOTE, place_on, read_dicom_seg
+from napari_medseg.imaging.dicom.seg_read import LABEL_NOTE, read_dicom_seg
 from napari_medseg.imaging.durable import write_durably
+from napari_medseg.imaging.mask_fit import place_on
 from napari_medseg.imaging.volume import LabelMap
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def write_dicom_seg(path: str | Path, label_map: LabelMap, *, deidentified: bool
     label_map : LabelMap
         On the grid of a DICOM series, with that scan's metadata.
     deidentified : bool
-        Leave the patient out and replace every UID by a hash of it: the file then fits only scans whose UIDs were
-        replaced in the same way.
+        Leave the patient and the dates out and give every instance a fresh UID, on one computer always the same for
+        the same scan: the file refers to the scan as such a copy of it would call itself, not to the scan itself.
 
     Raises
     ------
@@ -49,6 +50,9 @@ def write_dicom_seg(path: str | Path, label_map: LabelMap, *, deidentified: bool
     segmentation = _segmentation(masks, label_map, scan)
     if not scan.source.is_placed:
         segmentation.PatientOrientation = scan.first.get("PatientOrientation", "")
+        for measures in segmentation.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence", ()):
+            # The object must have one, a projection has none: that of the one slice which it is in memory.
+            measures.SliceThickness = measures.get("SliceThickness") or 1.0
     if deidentified:
         remove_identity(segmentation)
 

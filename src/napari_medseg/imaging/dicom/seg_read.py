@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,13 +17,13 @@ from napari_medseg.imaging.dicom.file import DicomFile, NotDicom, open_dicom
 from napari_medseg.imaging.dicom.frames import FrameReader
 from napari_medseg.imaging.dicom.geometry import LPS_TO_RAS
 from napari_medseg.imaging.dicom.headers import RTSTRUCT_CLASS, SEGMENTATION_CLASSES, Plane, enhanced_planes, image_file
+from napari_medseg.imaging.dicom.references import references_of_seg
 from napari_medseg.imaging.limits import check_memory, refusing_damage
 from napari_medseg.imaging.orientation import to_memory
-from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.imaging.volume import LabelMap
 
 LABEL_NOTE = "label "
 _SAME_COSINE = 1e-3
-_SAME_VOXEL = 0.02
 _JITTER = 0.05
 # A segmentation leaves empty slices out; more slots than this for each frame would be a damaged position.
 _MOST_SLOTS_A_FRAME = 2000
@@ -71,30 +71,6 @@ def read_dicom_seg(path: str | Path) -> LabelMap:
             raise ImagingError(f"{path.name} cannot be read: {error}; export it again") from error
 
 
-def place_on(label_map: LabelMap, like: Volume | LabelMap) -> LabelMap | None:
-    """Put a mask that was stored without its empty slices back onto its scan's grid, voxel for voxel.
-
-    Returns
-    -------
-    LabelMap or None
-        None where the two grids do not share their voxels, or the mask marks something outside the scan; it would then
-        have to be resampled.
-    """
-    step = np.linalg.solve(like.affine, label_map.affine)
-    start = np.rint(step[:3, 3]).astype(int)
-    corners = np.array(np.meshgrid(*([0, n - 1] for n in label_map.data.shape), indexing="ij"), float).reshape(3, -1)
-    off = step[:3, :3] @ corners + step[:3, 3:] - (corners + start[:, None])
-    if np.abs(off).max() > _SAME_VOXEL:
-        return None
-    data = np.zeros(like.data.shape, label_map.data.dtype)
-    inside = [slice(max(0, s), min(n, s + m)) for s, m, n in zip(start, label_map.data.shape, data.shape, strict=True)]
-    own = tuple(slice(part.start - s, part.stop - s) for part, s in zip(inside, start, strict=True))
-    if np.count_nonzero(label_map.data[own]) < np.count_nonzero(label_map.data):
-        return None
-    data[tuple(inside)] = label_map.data[own]
-    return replace(label_map, data=data, affine=like.affine, grid=like.grid)
-
-
 def _check_kind(opened: DicomFile) -> None:
     name, modality = opened.path.name, opened.elements.word(0x00080060)
     if opened.sop_class_uid == RTSTRUCT_CLASS or modality == "RTSTRUCT":
@@ -131,7 +107,8 @@ def _label_map(opened: DicomFile) -> LabelMap:
     data = np.zeros(shape, dtype)
     _paint(data, planes, grid, elements, segments, warnings)
     array, affine, disk = to_memory(data.transpose(2, 1, 0), grid.affine_ijk)
-    metadata: Mapping[str, Any] = MappingProxyType({"colours": segments.colours} if segments.colours else {})
+    colours = {"colours": segments.colours} if segments.colours else {}
+    metadata: Mapping[str, Any] = MappingProxyType({"references": references_of_seg(elements), **colours})
     return LabelMap(array, affine, segments.names, disk, opened.path, tuple(warnings), metadata)
 
 
