@@ -1,9 +1,10 @@
 """Coverage-guided fuzzing of the readers: ``python tests/fuzz/fuzz_imaging.py nifti|nrrd|dicom [libFuzzer options]``.
 
-Needs atheris (``pip install atheris``; wheels exist for Linux), which is no dependency of the project. Options of
-libFuzzer follow the target: ``-max_total_time=600 -seed=1``; a folder among them keeps what covers new code. A finding is written as ``crash-*`` into the current
-folder: reduce it with ``-minimize_crash=1 -runs=10000 crash-*``, mend the reader, and put the reduced file into
-``tests/fuzz/reproducers/TARGET``, where the tests read it for ever after. Over 5 seconds of the processor or 2 GiB is a finding too.
+Needs atheris (``pip install atheris``; there are wheels for Linux), which is no dependency of the project. Options of
+libFuzzer follow the target, as ``-max_total_time=600 -seed=1``; a folder among them keeps what covers new code. A
+finding is written as ``crash-*`` into the current folder: reduce it with ``-minimize_crash=1 -runs=10000 crash-*``,
+mend the reader, and put the reduced file into ``tests/fuzz/reproducers/TARGET``, where the tests read it ever after.
+More than 5 seconds of the processor or 2 GiB is a finding too.
 
 With MEDSEG_FUZZ_UNFORESEEN=1 the run also tells, at its end, which refusals came from a parser's own exception.
 """
@@ -31,7 +32,7 @@ with atheris.instrument_imports(include=["napari_medseg.imaging"]):
     import napari_medseg.imaging.nrrd  # noqa: F401
     from napari_medseg.imaging import limits
 
-import targets
+import targets  # noqa: E402 - after the readers, so that they are instrumented
 
 LIMITS = ("-rss_limit_mb=2048", "-timeout=60", "-max_len=32768")
 WORDS = {
@@ -43,9 +44,10 @@ WORDS = {
         *("ascii", "double", "uint64", "Segment0_Layer:=", "Segment0_LabelValue:=", "Segment0_Color:=", "RGB-color"),
     ],
     "dicom": [
-        *("DICM", "\\xfe\\xff\\x00\\xe0", "\\xfe\\xff\\xdd\\xe0", "\\xff\\xff\\xff\\xff", "1.2.840.10008.1.2.1.99", "SQ"),
+        *("DICM", "\\xfe\\xff\\x00\\xe0", "\\xfe\\xff\\xdd\\xe0", "\\xff\\xff\\xff\\xff", "SQ", "SEG", "RTSTRUCT"),
         *("\\x28\\x00\\x08\\x00IS", "\\x20\\x00\\x32\\x00DS", "\\x20\\x00\\x37\\x00DS", "\\x28\\x00\\x30\\x00DS"),
-        *("MONOCHROME1", "PALETTE COLOR", "YBR_FULL_422", "nan", "1e300", "\\\\", "SEG", "RTSTRUCT", "\\xe0\\x7f\\x10\\x00OW"),
+        *("MONOCHROME1", "PALETTE COLOR", "YBR_FULL_422", "nan", "1e300", "\\\\", "1.2.840.10008.1.2.1.99"),
+        "\\xe0\\x7f\\x10\\x00OW",
     ],
 }
 

@@ -9,7 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
+from dicom_phantom import DX, asymmetric_voxels, ct_slices, image_header, save, save_slices, set_pixels
 from grid_phantom import SHAPE, label_phantom_ijk, order_affine, phantom_ijk, save_nifti
+from PIL import Image
 
 import napari_medseg as ms
 from napari_medseg.imaging import files
@@ -183,3 +186,40 @@ def test_a_real_dicom_series_opens_from_its_folder(shared_data):
     assert volume.data.shape == (49, 162, 134)
     assert volume.path == folder
     assert not has_changed(volume)
+
+
+def without_orientation(path):
+    """Write a scan of which nobody says how it lies in the patient."""
+    data = np.arange(480, dtype=np.int16).reshape(6, 8, 10)
+    if path.suffix == ".nii":
+        save_nifti(path, data, np.eye(4), sform_code=0, qform_code=0)
+    elif path.suffix == ".nrrd":
+        lines = ("NRRD0004", "type: short", "dimension: 3", "sizes: 6 8 10", "endian: little", "encoding: raw")
+        path.write_bytes("\n".join(lines).encode() + b"\n\n" + data.tobytes())
+    elif path.suffix == ".mha":
+        lines = ("NDims = 3", "DimSize = 6 8 10", "ElementType = MET_SHORT", "ElementDataFile = LOCAL")
+        path.write_bytes("\n".join(lines).encode() + b"\n" + data.tobytes())
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, data.T, metadata=None)
+    elif path.suffix == ".png":
+        Image.fromarray(data[..., 0].astype(np.uint8)).save(path)
+    else:
+        ds = image_header(DX, "DX")
+        set_pixels(ds, data[..., 0].astype(np.uint16))
+        save(path, ds)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nrrd", "a.mha", "a.tif", "a.png", "a.dcm"])
+def test_a_file_that_does_not_say_how_it_lies_has_unknown_sides_and_says_so(tmp_path, name):
+    volume = ms.read_volume(without_orientation(tmp_path / name))
+    assert not volume.sides_are_known
+    assert volume.warnings
+
+
+def test_a_file_that_says_how_it_lies_has_known_sides(tmp_path):
+    mask = ms.LabelMap(np.ones((3, 4, 5), np.uint8), np.diag([3.0, -1.0, -1.0, 1.0])[[2, 1, 0, 3]])
+    for suffix in (".nii", ".nrrd", ".mha"):
+        assert ms.read_volume(ms.write_label_map(tmp_path / f"a{suffix}", mask)).sides_are_known
+    (series,) = ms.read_volumes(save_slices(tmp_path / "series", ct_slices(asymmetric_voxels())))
+    assert series.sides_are_known

@@ -41,6 +41,7 @@ def volumes_of(
     intercept: float = 0.0,
     warnings: Iterable[str] = (),
     files: Iterable[Path] = (),
+    sides_are_known: bool = True,
 ) -> tuple[Volume, ...]:
     """Make a volume of each of the stored ones.
 
@@ -58,6 +59,8 @@ def volumes_of(
         What the reader had to assume.
     files : iterable of Path
         Every file that was read, where that is not ``path`` alone.
+    sides_are_known : bool
+        Whether the file says how the voxels lie in the patient.
     """
     affine = file_affine(affine, path.name)
     metadata = MappingProxyType({"files": (path, *(file for file in dict.fromkeys(files) if file != path))})
@@ -76,6 +79,7 @@ def volumes_of(
                 grid=grid,
                 warnings=(*warnings, *not_finite_warning(data, path.name)),
                 metadata=metadata,
+                sides_are_known=sides_are_known,
             )
         )
     return tuple(volumes)

@@ -43,6 +43,7 @@ def read_metaimage(path: Path, *, first_only: bool = False) -> tuple[Volume, ...
             intercept=header.intercept,
             warnings=warnings,
             files=[source.path for source in header.sources],
+            sides_are_known=header.sides_are_known,
         )
 
 

@@ -22,6 +22,7 @@ _TYPES = {
     **{"CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4", "LONG": "i4"},
     **{"ULONG": "u4", "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8"},
 }
+_DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
 _TRUE, _FALSE = ("true", "t", "1", "yes"), ("false", "f", "0", "no", "")
 
 
@@ -41,6 +42,8 @@ class MetaHeader:
         Stored value to intensity.
     sources : list of Source
         Where the voxels are.
+    sides_are_known : bool
+        Whether the file says how it lies in the patient.
     warnings : tuple of str
         What had to be assumed.
     """
@@ -51,6 +54,7 @@ class MetaHeader:
     slope: float
     intercept: float
     sources: list[Source]
+    sides_are_known: bool
     warnings: tuple[str, ...]
 
 
@@ -83,6 +87,7 @@ def parse_meta_header(path: Path) -> MetaHeader:
         slope=slope,
         intercept=intercept,
         sources=_sources(path, fields, listed, end),
+        sides_are_known=fields["NDims"].strip() != "2" and any(key in fields for key in _DIRECTIONS),
         warnings=tuple(warnings),
     )
 
@@ -171,7 +176,7 @@ def _affine(fields: dict[str, str], name: str, warnings: list[str]) -> NDArray[n
         spacing = np.ones(n)
     if not (spacing > 0).all():
         raise ImagingError(f"{name} has the voxel size {spacing.tolist()}; every one must be above 0; export it again")
-    directions = _numbers(fields, ("TransformMatrix", "Rotation", "Orientation"), n * n, name)
+    directions = _numbers(fields, _DIRECTIONS, n * n, name)
     if directions is None or n == 2:
         warnings.append(f"{name} does not say how it lies in the patient; the order of an axial scan is assumed.")
     offset = _numbers(fields, ("Offset", "Position", "Origin"), n, name)

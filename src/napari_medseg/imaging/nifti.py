@@ -54,6 +54,7 @@ def read_nifti(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
             intercept=header.intercept,
             warnings=warnings,
             files=[header_path, _voxel_file(header_path)] if header.is_pair else [path],
+            sides_are_known=header.sides_are_known,
         )
 
 

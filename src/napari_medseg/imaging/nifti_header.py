@@ -47,6 +47,8 @@ class NiftiHeader:
         Stored value to intensity.
     is_pair : bool
         Whether the voxels are in a second file.
+    sides_are_known : bool
+        Whether a qform or an sform says how the voxels lie in the patient.
     warnings : tuple of str
         What had to be assumed.
     """
@@ -59,6 +61,7 @@ class NiftiHeader:
     slope: float
     intercept: float
     is_pair: bool
+    sides_are_known: bool
     warnings: tuple[str, ...]
 
     @property
@@ -103,6 +106,7 @@ def parse_header(block: bytes, name: str) -> NiftiHeader:
         slope=slope,
         intercept=intercept,
         is_pair=is_pair,
+        sides_are_known=int(fields["sform_code"]) > 0 or int(fields["qform_code"]) > 0,
         warnings=(*type_warnings, *slope_warnings, *affine_warnings),
     )
 

@@ -42,7 +42,9 @@ def read_nrrd(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
             stored = stored[:1].copy()
         files = [source.path for source in header.sources]
-        return volumes_of(path, stored, header.affine, warnings=warnings, files=files)
+        return volumes_of(
+            path, stored, header.affine, warnings=warnings, files=files, sides_are_known=header.sides_are_known
+        )
 
 
 def read_nrrd_label_map(path: Path) -> LabelMap:

@@ -125,12 +125,22 @@ def _space_dimension(fields: dict[str, str]) -> int:
     return int(given) if re.fullmatch(r"\d{1,2}", given) else 0
 
 
+def space_is_known(fields: dict[str, str]) -> bool:
+    """Whether the header names a space whose axes run along the patient's."""
+    return _base_of_space(fields) in _SPACES
+
+
+def _base_of_space(fields: dict[str, str]) -> str:
+    """Name of the space without its axis of time."""
+    space = fields.get("space", "").lower()
+    return space.removesuffix("-time") if space.endswith("-time") else space[:3] if len(space) == 4 else space
+
+
 def _signs(fields: dict[str, str], name: str, warnings: list[str]) -> tuple[float, float, float]:
     """Return the factors that turn the file's space into RAS+."""
     space = fields.get("space", "").lower()
-    base = space.removesuffix("-time") if space.endswith("-time") else space[:3] if len(space) == 4 else space
-    if base in _SPACES:
-        return _SPACES[base]
+    if space_is_known(fields):
+        return _SPACES[_base_of_space(fields)]
     if "space directions" in fields:
         called = f"calls its space {space!r}" if space else "does not name its space"
         warnings.append(f"{name} {called}; left-posterior-superior is assumed, so sides may be swapped.")

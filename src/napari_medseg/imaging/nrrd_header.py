@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.beside import file_beside, names_of_pattern
 from napari_medseg.imaging.limits import MAX_DIMENSION
-from napari_medseg.imaging.nrrd_geometry import SAMPLES, geometry, numbers
+from napari_medseg.imaging.nrrd_geometry import SAMPLES, geometry, numbers, space_is_known
 from napari_medseg.imaging.unpack import Source
 
 _MAX_HEADER = 16 * 1024 * 1024
@@ -56,6 +56,8 @@ class NrrdHeader:
         Where the voxels are.
     pairs : dict
         The ``key:=value`` pairs, unescaped.
+    sides_are_known : bool
+        Whether the file says how it lies in the patient.
     components : str
         What the values of one voxel are, if they are no samples of their own (``"RGB-color"``); else ``""``.
     warnings : tuple of str
@@ -68,6 +70,7 @@ class NrrdHeader:
     affine: NDArray[np.float64]
     sources: list[Source]
     pairs: dict[str, str]
+    sides_are_known: bool
     components: str
     warnings: tuple[str, ...]
 
@@ -95,6 +98,7 @@ def parse_nrrd_header(path: Path) -> NrrdHeader:
         affine=affine,
         sources=_sources(path, fields, files, offset),
         pairs=pairs,
+        sides_are_known="space directions" in fields and space_is_known(fields),
         components=next((kind for kind in vectors if kind not in SAMPLES), ""),
         warnings=tuple(warnings),
     )

@@ -33,7 +33,7 @@ def read_raster(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         pixels = _pixels(path, as_labels=False)
         if pixels.ndim == 3:
             pixels = luminance(pixels, path.name, warnings)
-        return volumes_of(path, pixels[None, None], _AFFINE, warnings=warnings)
+        return volumes_of(path, pixels[None, None], _AFFINE, warnings=warnings, sides_are_known=False)
 
 
 def read_raster_label_map(path: Path) -> LabelMap:

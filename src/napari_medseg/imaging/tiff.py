@@ -37,7 +37,7 @@ def read_tiff(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         if first_only and len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
             stored = stored[:1].copy()
-        return volumes_of(path, stored, _axial_affine(spacing), warnings=warnings)
+        return volumes_of(path, stored, _axial_affine(spacing), warnings=warnings, sides_are_known=False)
 
 
 def read_tiff_label_map(path: Path) -> LabelMap:

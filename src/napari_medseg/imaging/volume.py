@@ -64,6 +64,9 @@ class Volume:
         The grid on disk; exports of masks use it.
     warnings : tuple of str
         What the reader had to assume, one sentence each.
+    sides_are_known : bool
+        Whether somebody said which side of the array is the patient's left, front and head; False where a reader had to
+        assume it, so that letters on the screen would be guesses.
     metadata : mapping
         What later export needs (DICOM references); never shown, logged or put into a checkpoint.
 
@@ -81,6 +84,7 @@ class Volume:
     grid: DiskGrid | None = None
     warnings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    sides_are_known: bool = True
 
     def __post_init__(self) -> None:
         _check_geometry(self.data, self.affine)

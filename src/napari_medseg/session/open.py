@@ -195,7 +195,8 @@ def volume_of_array(
     affine = np.array([[0, 0, -x, -at_x], [0, -y, 0, -at_y], [z, 0, 0, at_z], [0, 0, 0, 1]], float)
     doubts = [] if has_units else ["Units unknown: the layer's scale is taken as millimetres."]
     doubts.append("Orientation unknown: the picture is taken as axial, patient right on the left.")
-    return Volume(data.reshape((1,) * pad + data.shape), affine, name=name, warnings=tuple(doubts))
+    stack = data.reshape((1,) * pad + data.shape)
+    return Volume(stack, affine, name=name, warnings=tuple(doubts), sides_are_known=False)
 
 
 def _read(path: Path, ticket: Ticket) -> tuple[Volume, ...]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image
 
 from napari_medseg.imaging.orientation import layer_transform
-from napari_medseg.imaging.suffixes import RASTER_SUFFIXES, suffix_of
 from napari_medseg.widgets.orientation_letters import AXIS_LABELS, PLANES, UPRIGHT, Plane
 from napari_medseg.widgets.windows import presets_for, unit_of
 
@@ -38,20 +37,6 @@ def volume_of(layer: Any) -> Volume | None:
     """Give the scan that a layer shows or belongs to; None for a foreign layer."""
     volume: Volume | None = layer.metadata.get("napari_medseg", {}).get("volume")
     return volume
-
-
-def sides_are_known(volume: Volume) -> bool:
-    """Whether the file says how the scan lies in the patient; letters would be guesses otherwise.
-
-    A photograph of an X-ray never does, a DICOM image without a position or a NIfTI file without a transform neither.
-    Readers say so in a warning.
-    """
-    source = volume.metadata.get("dicom")
-    if source is not None and not getattr(source, "is_placed", True):
-        return False
-    if volume.path is not None and suffix_of(volume.path) in RASTER_SUFFIXES:
-        return False
-    return not any("how it lies in the patient" in warning for warning in volume.warnings)
 
 
 def scan_layer(viewer: ViewerModel) -> Image | None:

@@ -9,7 +9,7 @@ from napari.layers import Image
 from numpy.typing import NDArray
 
 from napari_medseg.widgets.orientation_letters import PLANES, angle_between_deg, obliqueness_deg
-from napari_medseg.widgets.scan_layers import plane_of, sides_are_known, volume_of
+from napari_medseg.widgets.scan_layers import plane_of, volume_of
 from napari_medseg.widgets.windows import unit_of, window_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def describe_position(layer: Image, world: tuple[float, ...]) -> str:
 
 def _place(volume: Volume, index: NDArray[np.float64]) -> str:
     """Patient position in words; distances from the first pixel where the file does not say which side is which."""
-    if not sides_are_known(volume):
+    if not volume.sides_are_known:
         z, y, x = index * volume.spacing_mm
         return f"x {x:.1f}  y {y:.1f}  z {z:.1f} mm"
     position = volume.position_of(index)
@@ -94,7 +94,7 @@ def placement_warnings(viewer: ViewerModel, volume: Volume) -> tuple[str, ...]:
         The scan that is looked at.
     """
     notes = []
-    if not sides_are_known(volume):
+    if not volume.sides_are_known:
         notes.append("Sides unknown: the file does not say how it lies in the patient")
     tilt = obliqueness_deg(volume)
     if tilt > _TILT_WORTH_A_WORD_DEG:

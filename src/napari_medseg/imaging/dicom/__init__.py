@@ -157,6 +157,7 @@ def _read_volume(stack: Stack, path: Path, *, progress: Progress | None, should_
         grid=grid,
         warnings=(*stack.warnings, *pixels.warnings),
         metadata=MappingProxyType({"dicom": source_of_stack(stack)}),
+        sides_are_known=stack.is_placed,
     )
 
 
