@@ -1,0 +1,49 @@
+"""Classifiers and Siamese networks by name or folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_medseg.classification.classifier import Classifier
+from napari_medseg.classification.matcher import Matcher
+from napari_medseg.errors import ModelError
+from napari_medseg.models.checkpoint import Checkpoint, load_checkpoint, read_card
+from napari_medseg.models.library import BUNDLED, Library
+
+SIAMESE = "siamese"
+
+
+def load_classifier(name_or_path: str | Path, *, version: int | None = None, device: str | None = None) -> Classifier:
+    """Load a classifier: a name in the library (its active version by default) or a folder with a card.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, it is damaged, or it does not classify.
+    """
+    return Classifier(_checkpoint(name_or_path, version, ("image_classifier", "study_classifier")), device)
+
+
+def load_matcher(
+    name_or_path: str | Path | None = None, *, version: int | None = None, device: str | None = None
+) -> Matcher:
+    """Load a Siamese network: the bundled one by default, a name in the library, or a folder with a card.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, it is damaged, or it compares nothing.
+    """
+    place = BUNDLED / SIAMESE if name_or_path is None else name_or_path
+    return Matcher(_checkpoint(place, version, ("siamese",)), device)
+
+
+def _checkpoint(name_or_path: str | Path, version: int | None, architectures: tuple[str, ...]) -> Checkpoint:
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        folder = Library().path(str(name_or_path), version)
+    card = read_card(folder)
+    if card.architecture not in architectures:
+        does = "classify" if "siamese" not in architectures else "compare"
+        raise ModelError(f"the model '{card.name}' ({card.architecture}) does not {does}: choose another")
+    return load_checkpoint(folder)

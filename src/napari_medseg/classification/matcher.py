@@ -1,0 +1,107 @@
+"""The Siamese network at work: embeddings of lesions, and how alike two of them are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_medseg.classification.crops import crop
+from napari_medseg.classification.subject import Subject
+from napari_medseg.errors import JobFailed, ModelError
+from napari_medseg.imaging.view import Floats
+from napari_medseg.models.card import Card, ClassifierInput
+from napari_medseg.models.checkpoint import Checkpoint
+from napari_medseg.networks.siamese import SiameseNetwork
+
+_LEAST_MM, _MARGIN = 24.0, 2.0
+
+
+class Matcher:
+    """A Siamese checkpoint ready to compare.
+
+    Lesions are seen at two scales: at their own size where a mask or a diameter says what that is, else in a cube of
+    the side that the card names.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Network and card.
+    device : str, optional
+        ``"cpu"`` or ``"cuda"``; the GPU where there is one.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str | None = None) -> None:
+        if checkpoint.card.looks_at is None:
+            raise ModelError(f"the model '{checkpoint.card.name}' compares nothing: choose a Siamese network")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.checkpoint = checkpoint
+        self.network.to(self.device).eval()
+
+    @property
+    def card(self) -> Card:
+        """What the network is and where it came from."""
+        return self.checkpoint.card
+
+    @property
+    def network(self) -> SiameseNetwork:
+        """The network."""
+        return self.checkpoint.network  # type: ignore[return-value]
+
+    @property
+    def looks_at(self) -> ClassifierInput:
+        """What it looks at."""
+        assert self.card.looks_at is not None
+        return self.card.looks_at
+
+    def embed(self, subject: Subject, *, diameter_mm: float | None = None) -> Floats:
+        """Embedding of a lesion: a unit vector, shape (E,).
+
+        Parameters
+        ----------
+        subject : Subject
+            A lesion: scan with mask, or with a position.
+        diameter_mm : float, optional
+            Its longest diameter, where it is known from elsewhere: from the mask at another time, for instance.
+
+        Raises
+        ------
+        ModelError
+            If it is no lesion, or of another dimensionality than the network learned.
+        """
+        return np.asarray(self.embed_all([subject], diameter_mm=diameter_mm)[0])
+
+    def embed_all(self, subjects: Sequence[Subject], *, diameter_mm: float | None = None) -> Floats:
+        """Embeddings (N, E) of many lesions."""
+        inputs = [self.inputs(subject, diameter_mm=diameter_mm) for subject in subjects]
+        try:
+            with torch.inference_mode():
+                parts = [self.network.embed(torch.from_numpy(x[None]).to(self.device)) for x in inputs]
+        except (RuntimeError, MemoryError) as error:
+            raise JobFailed(f"the Siamese network stopped: {str(error).splitlines()[0]}") from error
+        found = torch.cat(parts).float().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise ModelError(
+                f"the model '{self.card.name}' gave an answer that is not a number: choose another version"
+            )
+        return np.asarray(found)
+
+    def inputs(self, subject: Subject, *, diameter_mm: float | None = None) -> Floats:
+        """What the network sees of a lesion: (7, N, N, N)."""
+        known = diameter_mm if diameter_mm is not None else subject.diameter_mm()
+        extent = view_extent_mm(known) if known is not None else self.looks_at.extent_mm
+        looks_at = self.looks_at.model_copy(update={"extent_mm": extent})
+        return crop(subject, looks_at, dims=self.network.encoder.dims).inputs
+
+    def similarity(self, a: Floats, b: Floats) -> NDArray[np.float32]:
+        """How likely embeddings (..., E) are of the same lesion, 0 to 1; leading axes broadcast."""
+        with torch.inference_mode():
+            left, right = (torch.from_numpy(np.asarray(x, np.float32)).to(self.device) for x in (a, b))
+            return np.asarray(self.network.similarity(left, right).cpu().numpy())
+
+
+def view_extent_mm(diameter_mm: float) -> float:
+    """Side of the cube in which a lesion of some diameter is compared."""
+    return max(_LEAST_MM, _MARGIN * diameter_mm)

@@ -1,0 +1,84 @@
+"""'Find similar': the nearest lesions of the user's own library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_medseg.classification.cases import CaseLibrary, StoredCase
+from napari_medseg.classification.features import FeatureCache, digest_of
+from napari_medseg.classification.matcher import Matcher
+from napari_medseg.classification.subject import Subject
+from napari_medseg.errors import ModelError
+from napari_medseg.imaging.view import Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Similar:
+    """A case of the library, and how alike it is.
+
+    Parameters
+    ----------
+    case : StoredCase
+        With its class, thumbnail and the place of its scan.
+    similarity : float
+        0 to 1.
+    """
+
+    case: StoredCase
+    similarity: float
+
+    def as_json(self) -> dict[str, object]:
+        """Return what JSON can hold."""
+        card = self.case.card
+        return {
+            "case": self.case.id,
+            "similarity": round(self.similarity, 4),
+            "class": card.class_name,
+            "paths": card.paths,
+            "position_mm": card.position_mm,
+            "label": card.label,
+            "diameter_mm": card.diameter_mm,
+            "thumbnail": str(self.case.folder / "thumbnail.png"),
+        }
+
+
+def find_similar(
+    matcher: Matcher, library: CaseLibrary, subject: Subject, *, n: int = 5, without: Sequence[str] = ()
+) -> tuple[Similar, ...]:
+    """Most similar lesions of a library, most similar first.
+
+    Parameters
+    ----------
+    matcher : Matcher
+        Compares.
+    library : CaseLibrary
+        What is searched; embeddings are kept in it, so that a second search takes milliseconds.
+    subject : Subject
+        The lesion.
+    n : int
+        At most so many.
+    without : sequence of str
+        Names of cases to leave out: the lesion itself, for instance.
+
+    Raises
+    ------
+    ModelError
+        If the library holds no other lesion, or the subject is no lesion.
+    """
+    cases = [case for case in library.list(task="lesion") if case.id not in without]
+    if not cases:
+        raise ModelError("your library holds no other lesion yet: label lesions while you read, then search again")
+    known = embeddings(matcher, library, cases)
+    scores = matcher.similarity(known, matcher.embed(subject))
+    order = np.argsort(-scores)[:n]
+    return tuple(Similar(cases[k], float(scores[k])) for k in order)
+
+
+def embeddings(matcher: Matcher, library: CaseLibrary, cases: Sequence[StoredCase]) -> Floats:
+    """Embeddings (N, E) of cases; those computed before are read from the library."""
+    cache = FeatureCache(library.root / ".embeddings")
+    own = digest_of(matcher.network)[:16]
+    return np.stack([cache.get(f"{own}-{case.id}", lambda case=case: matcher.embed(case.subject())) for case in cases])  # type: ignore[misc]
