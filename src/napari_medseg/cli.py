@@ -243,13 +243,14 @@ def _fine_tune(options: argparse.Namespace, results: Results) -> None:
     if not corrections:
         raise MedSegError("there is nothing to learn from: give at least one --pair SCAN MASK or --corrections DIR")
     from napari_medseg.learning.fine_tune import fine_tune
+    from napari_medseg.learning.team import joined
     from napari_medseg.segmentation.load import load_model
     from napari_medseg.segmentation.segmenter import Segmenter
 
     model = load_model(options.model)
     if not isinstance(model, Segmenter):
         raise MedSegError(f"the model '{model.name}' has no weights that could learn: choose another with --model")
-    with stop_on_signal() as should_stop:
+    with joined() as team, stop_on_signal() as should_stop:
         for report in fine_tune(
             model,
             corrections,
@@ -259,9 +260,10 @@ def _fine_tune(options: argparse.Namespace, results: Results) -> None:
             seed=options.seed,
             should_stop=should_stop,
         ):
-            results.put(report)
-            results.say(report.message)
-    if options.adopt:
+            if team.is_leader:
+                results.put(report)
+                results.say(report.message)
+    if options.adopt and team.is_leader:
         _adopt(options.adopt, options.out, activate=report.verdict is not None and report.verdict.adopted)
 
 

@@ -182,7 +182,7 @@ def test_a_new_label_comes_beside_the_old_one(model, tmp_path):
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_each_strategy_changes_its_layers_and_no_others(model, strategy, monkeypatch):
-    monkeypatch.setattr(Examination, "settled", lambda self, network, part, before: network)
+    monkeypatch.setattr(Examination, "settled_part", lambda self, network, part, before: 1.0)
     before, deep = weights_of(model.network), {"stem", "encoder", "decoder", "click_head"}
     settings = QUICK.model_copy(update={"steps": 10, "click_share": 1.0})
     learned = finish(fine_tune(model, [phantom(k) for k in range(3)], strategy=strategy.value, settings=settings))
@@ -216,8 +216,8 @@ def test_pinned_cases_never_teach_and_never_get_worse(model):
     with pytest.raises(LearningError, match="not pinned"):
         run(model, [pinned], settings=strict)
     verdict = run(model, [*(phantom(k) for k in range(3)), pinned], settings=strict)[-1].verdict
-    assert verdict.before.pinned is not None
-    assert verdict.after.pinned is not None
+    assert set(verdict.before.pinned) == {"'phantom 5' with one click", "'phantom 5' without a click"}
+    assert set(verdict.after.pinned) == set(verdict.before.pinned)
 
 
 def test_corrections_that_cannot_teach_are_refused(model):
@@ -231,6 +231,10 @@ def test_corrections_that_cannot_teach_are_refused(model):
         run(model, [])
     with pytest.raises(LearningError, match=r"expected \(Volume, LabelMap\)"):
         run(model, [volume])
+    moved = mask.affine.copy()
+    moved[0, 3] += 3.0
+    with pytest.raises(LearningError, match="the corrected mask and its scan 'phantom 0' lie on different grids"):
+        run(model, [(volume, LabelMap(mask.data, moved))])
 
 
 def test_the_classical_method_cannot_learn():

@@ -356,8 +356,12 @@ class TestGate:
         assert reason in verdict.sentence
 
     def test_pinned_cases_must_not_get_worse(self):
-        before = self.BEFORE.model_copy(update={"pinned": 0.9})
-        assert "your pinned cases got worse (0.90 -> 0.80)" in self.decide(before, automatic=0.9, pinned=0.8).sentence
+        before = self.BEFORE.model_copy(update={"pinned": {"'a'": 0.9, "'b'": 0.7, "'c'": 0.5}})
+        verdict = self.decide(before, automatic=0.9, pinned={"'a'": 0.8, "'b'": 0.69, "'c'": 0.3})
+        assert not verdict.adopted
+        worse = "the pinned case 'c' got worse (0.50 -> 0.30) and the pinned case 'a' got worse (0.90 -> 0.80)"
+        assert worse in verdict.sentence
+        assert self.decide(before, automatic=0.9, pinned={"'a'": 0.89, "'b'": 0.7, "'c'": 0.6}).adopted
 
     def test_a_click_model_is_compared_with_what_one_click_reached(self):
         before = Figures(automatic=None, one_click=0.5, guard=0.7)

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.errors import LearningError
+from napari_medseg.imaging.orientation import describe_grid, same_grid
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.prompts import Prompt
+
+_SAME_PLACE_MM = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,11 +42,15 @@ class Correction:
         How long the user worked on it.
     edited_voxels : int
         How many voxels the user changed.
+    pinned : bool
+        Whether it never teaches: no new version may get worse on it.
+    name : str
+        What a person calls it; the scan's name if empty.
 
     Raises
     ------
     LearningError
-        If scan and masks have different shapes.
+        If scan and masks have different shapes, or lie at different places.
     """
 
     volume: Volume
@@ -57,14 +64,20 @@ class Correction:
     seconds: float = 0.0
     edited_voxels: int = 0
     pinned: bool = False
+    name: str = ""
 
     def __post_init__(self) -> None:
-        shape = self.volume.data.shape
+        shape, scan = self.volume.data.shape, self.volume.name or "without a name"
         for name, mask in (("corrected", self.corrected), ("proposed", self.proposed)):
             if mask is not None and mask.data.shape != shape:
                 raise LearningError(
-                    f"the {name} mask has shape {mask.data.shape} but its scan '{self.volume.name}' has {shape}: "
+                    f"the {name} mask has shape {mask.data.shape} but its scan '{scan}' has {shape}: "
                     "resample the mask onto the scan"
+                )
+            if mask is not None and not same_grid(self.volume, mask, tol_mm=_SAME_PLACE_MM):
+                raise LearningError(
+                    f"the {name} mask and its scan '{scan}' lie on different grids ({describe_grid(mask)} and "
+                    f"{describe_grid(self.volume)}): export the mask on the scan's own grid"
                 )
 
     def seen(self) -> NDArray[np.bool_]:

@@ -110,6 +110,7 @@ class StoredCorrection:
             seconds=card.seconds,
             edited_voxels=card.edited_voxels,
             pinned=card.pinned,
+            name=f"{volume.name} ({self.id})" if volume.name else self.id,
         )
 
     def _volume(self) -> Volume:

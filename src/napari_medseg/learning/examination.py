@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,15 +57,15 @@ class Examination:
         """Figures of the new version."""
         return self._measure(Checkpoint(network, self.lesson.card), automatic=True)
 
-    def of_parts(self, network: ClickUNet, before: Figures) -> tuple[float, Figures]:
+    def of_parts(self, network: ClickUNet, before: Figures) -> tuple[float, dict[str, Any]]:
         """Choose how much of what clicks have learned is kept, on the held-out cases while these are still apart.
 
         Returns
         -------
         float
             The part that answers best to one click and forgets nothing; 0 where none is better than the old version.
-        Figures
-            What it reaches on the held-out cases.
+        dict
+            What it reaches on the held-out cases: `Figures`, as JSON holds them.
         """
         lesson = self.lesson
         of = (lesson.cases, lesson.held_out, lesson.device, self._stop)
@@ -75,16 +76,19 @@ class Examination:
             reached = one_click_dice(Checkpoint(candidate, lesson.card), *of)
             if reached is not None and best is not None and reached > best and not self._forgets(candidate, before):
                 chosen, best = part, reached
-        return chosen, Figures(automatic=automatic, one_click=best)
+        return chosen, Figures(automatic=automatic, one_click=best).model_dump()
 
-    def settled(self, network: ClickUNet, part: float, before: Figures) -> ClickUNet:
-        """Mix the final weights by the chosen part, or by a smaller one where that would forget too much."""
+    def settled_part(self, network: ClickUNet, part: float, before: Figures) -> float:
+        """Return the chosen part for the final weights, or a smaller one where that would forget too much."""
         while part >= SMALLEST_PART:
-            candidate = mixed(self._old, network, part)
-            if not self._forgets(candidate, before):
-                return candidate
+            if not self._forgets(self.with_part(network, part), before):
+                return part
             part /= 2
-        return mixed(self._old, network, 0.0)
+        return 0.0
+
+    def with_part(self, network: ClickUNet, part: float) -> ClickUNet:
+        """Return the network with a part of what its clicks have learned."""
+        return mixed(self._old, network, part)
 
     @property
     def _old(self) -> ClickUNet:
@@ -146,12 +150,17 @@ class Examination:
         measured = [d for d in found if d is not None]
         return float(np.mean(measured)) if measured else None
 
-    def _pinned(self, checkpoint: Checkpoint, *, automatic: bool) -> float | None:
-        pinned = self.lesson.pinned
-        whole = slice(0, None)
-        every = [HeldOut(k, (whole, whole, whole), is_whole=True) for k in range(len(pinned))]
-        measure = automatic_dice if automatic and self.lesson.old.card.automatic is not None else one_click_dice
-        return measure(checkpoint, pinned, every, self.lesson.device, self._stop)
+    def _pinned(self, checkpoint: Checkpoint, *, automatic: bool) -> dict[str, float]:
+        """Dice of each pinned case, after one click and, where the old version could do that, without one."""
+        pinned, whole, found = self.lesson.pinned, slice(0, None), dict[str, float | None]()
+        for k, case in enumerate(pinned):
+            held = [HeldOut(k, (whole, whole, whole), is_whole=True)]
+            of = (pinned, held, self.lesson.device, self._stop)
+            name = f"'{case.correction.name or case.volume.name or k + 1}'"
+            found[f"{name} with one click"] = one_click_dice(checkpoint, *of)
+            if automatic and self.lesson.old.card.automatic is not None:
+                found[f"{name} without a click"] = automatic_dice(checkpoint, *of)
+        return {name: round(dice, 4) for name, dice in found.items() if dice is not None}
 
     @cached_property
     def _guard(self) -> list[Sample]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_medseg.errors import Cancelled, JobFailed, LearningError
 from napari_medseg.imaging.volume import LabelMap, Volume
@@ -17,6 +17,7 @@ from napari_medseg.learning.lesson import Lesson, prepare_lesson
 from napari_medseg.learning.practice import Practice, is_out_of_memory
 from napari_medseg.learning.reports import Figures, FineTuneResult, Report, Verdict
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
+from napari_medseg.learning.team import Team, present_team
 from napari_medseg.learning.trainer import STATE, Progress, Trainer
 from napari_medseg.models.checkpoint import Checkpoint, save_checkpoint
 
@@ -116,6 +117,7 @@ class _Training:
     out: Path | None
     stop: Callable[[], bool]
     started: float = field(default_factory=time.perf_counter)
+    team: Team = field(default_factory=present_team)
 
     def run(self) -> Generator[Report, None, FineTuneResult]:
         """Measure, learn, measure again, decide, store."""
@@ -124,14 +126,15 @@ class _Training:
         exam = Examination(lesson, self.stop)
         if "before" not in trainer.progress.figures:
             yield self._report(trainer, message="Measuring the present version")
-            trainer.progress.figures["before"] = exam.of_old().model_dump()
+            trainer.progress.figures["before"] = self._by_leader(lambda: exam.of_old().model_dump())
         before = Figures(**trainer.progress.figures["before"])
         try:
             yield from self._learn(trainer, exam, before)
             yield self._report(trainer, message="Measuring the new version")
             apart, part = Figures(**trainer.progress.figures["after"]), trainer.progress.figures["part"]
-            network = exam.settled(trainer.average, part, before)
-            after = exam.combined(apart, exam.of_new(network))
+            part = self._by_leader(lambda: exam.settled_part(trainer.average, part, before))
+            network = exam.with_part(trainer.average, part)
+            after = exam.combined(apart, Figures(**self._by_leader(lambda: exam.of_new(network).model_dump())))
         except Cancelled as error:
             self._save(trainer)
             done = f"at step {trainer.progress.step} of {lesson.n_steps}"
@@ -160,10 +163,10 @@ class _Training:
         said = saved = time.perf_counter()
         while True:
             if progress.step in exams and progress.figures.get("examined") != progress.step:
-                dice = exam.on_the_way(trainer.average)
+                dice = self._by_leader(lambda: exam.on_the_way(trainer.average))
                 if progress.step == n_apart:
-                    part, after = exam.of_parts(trainer.average, before)
-                    progress.figures |= {"part": part, "after": after.model_dump()}
+                    part, after = self._by_leader(lambda: exam.of_parts(trainer.average, before))
+                    progress.figures |= {"part": part, "after": after}
                 progress.figures["examined"] = progress.step
                 yield self._report(trainer, kind="validation", losses=losses, dice=dice, dice_before=reference)
             if time.perf_counter() - saved >= settings.save_every_s or progress.step == n_apart:
@@ -171,7 +174,7 @@ class _Training:
                 saved = time.perf_counter()
             if progress.step >= n_steps:
                 return
-            if self.stop():
+            if self.team.any(self.stop(), self.lesson.device):
                 raise Cancelled
             begun = time.perf_counter()
             losses.append(practice.step(with_held_out=progress.step >= n_apart))
@@ -198,8 +201,11 @@ class _Training:
             trainer.load(self.out)
         return trainer
 
+    def _by_leader(self, make: Callable[[], Any]) -> Any:
+        return self.team.from_leader(make, self.lesson.device)
+
     def _save(self, trainer: Trainer) -> None:
-        if self.out is not None:
+        if self.out is not None and self.team.is_leader:
             trainer.save(self.out)
 
     def _store(self, network: ClickUNet, progress: Progress, verdict: Verdict) -> FineTuneResult:
@@ -211,7 +217,7 @@ class _Training:
         gate = verdict.model_dump(exclude={"folder"})
         training = {**self.lesson.card.training, "patch": list(progress.patch)}
         card = self.lesson.card.model_copy(update={"figures": figures, "gate": gate, "training": training})
-        if self.out is not None:
+        if self.out is not None and self.team.is_leader:
             save_checkpoint(self.out, network, card)
             (self.out / STATE).unlink(missing_ok=True)
         return FineTuneResult(Checkpoint(network, card, self.out), verdict, self.out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -56,8 +56,7 @@ def decide(
         reasons.append(f"it forgot other lesions ({before.guard or 0:.2f} -> {after.guard or 0:.2f})")
     if _drop(before.kept, after.kept) > _MOST_DRIFT:
         reasons.append(f"labels that it knew before would change (they agree to {after.kept or 0:.2f})")
-    if _drop(before.pinned, after.pinned) > settings.largest_loss:
-        reasons.append(f"your pinned cases got worse ({before.pinned or 0:.2f} -> {after.pinned or 0:.2f})")
+    reasons += _worse_pinned(before.pinned or {}, after.pinned or {}, settings.largest_loss)
     if gain < settings.least_gain and not reasons:
         reasons.append("that is no gain")
     adopted = not reasons
@@ -122,6 +121,16 @@ def _gain(before: Figures, after: Figures) -> list[float]:
         reference = before.automatic if before.automatic is not None else before.one_click
         gains.append(after.automatic - (reference or 0.0))
     return gains or [0.0]
+
+
+def _worse_pinned(before: Mapping[str, float], after: Mapping[str, float], largest_loss: float) -> list[str]:
+    """One reason for each pinned case that got worse, the worst first."""
+    drops = sorted((after.get(name, 0.0) - dice, name) for name, dice in before.items())
+    return [
+        f"the pinned case {name} got worse ({before[name]:.2f} -> {after.get(name, 0.0):.2f})"
+        for change, name in drops
+        if -change > largest_loss
+    ]
 
 
 def _drop(before: float | None, after: float | None) -> float:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def label_loss(logits: Tensor, labels: Tensor, weight: Tensor, taught: Tensor) -> Tensor:
+def label_loss(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    taught: Tensor,
+    *,
+    total: Callable[[Tensor], Tensor] = lambda sums: sums,
+) -> Tensor:
     """Dice + binary cross-entropy of each label, over the voxels that a person has seen.
 
     Parameters
@@ -20,6 +29,8 @@ def label_loss(logits: Tensor, labels: Tensor, weight: Tensor, taught: Tensor) -
         How much each voxel counts: 0 where nobody reviewed the slice, more than 1 where somebody corrected it.
     taught : Tensor of bool, shape (B, K)
         Whether output k means something in this case: a mask without livers says nothing of livers.
+    total : callable
+        Adds the sums (6, K) of all processes that share the batch.
 
     Returns
     -------
@@ -31,10 +42,12 @@ def label_loss(logits: Tensor, labels: Tensor, weight: Tensor, taught: Tensor) -
     weights = weight[:, None] * taught[:, :, None, None, None]
     axes = (0, 2, 3, 4)
     bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    bce = (bce * weights).sum(axes) / weights.sum(axes).clamp_min(1.0)
     p = logits.sigmoid() * weights
-    dice = 1 - (2 * (p * target).sum(axes) + 1.0) / (p.sum(axes) + (target * weights).sum(axes) + 1.0)
-    present = taught.any(0) & (weights.sum(axes) > 0)
-    if not present.any():
-        return logits.sum() * 0.0
-    return torch.where(present, dice + 2.0 * bce, 0.0).sum() / present.sum()
+    parts = ((bce * weights), weights, (p * target), p, (target * weights))
+    sums = total(torch.stack([part.sum(axes) for part in parts] + [taught.sum(0).to(logits.dtype)]))
+    bce, weighed, both, given, wanted, n_taught = sums
+    dice = 1 - (2 * both + 1.0) / (given + wanted + 1.0)
+    present = (n_taught > 0) & (weighed > 0)
+    loss = dice + 2.0 * bce / weighed.clamp_min(1.0)
+    mean: Tensor = torch.where(present, loss, 0.0 * given).sum() / present.sum().clamp_min(1)
+    return mean

@@ -43,7 +43,14 @@ class Patches:
 
 
 def draw_patches(
-    rng: Generator, cases: Sequence[Case], *, n: int, shape: Shape, augment: bool = True, weights: Sequence[Tensor]
+    rng: Generator,
+    cases: Sequence[Case],
+    *,
+    n: int,
+    shape: Shape,
+    augment: bool = True,
+    weights: Sequence[Tensor],
+    share: slice = slice(None),
 ) -> Patches:
     """Draw a batch of patches from cases, each as often as the others.
 
@@ -59,9 +66,13 @@ def draw_patches(
         Whether to turn, stretch, bend and light them at random. They are never mirrored: anatomy has sides.
     weights : sequence of Tensor
         The cases' voxel weights, shape (z, y, x); held-out parts are 0 in them.
+    share : slice
+        Which patches of the batch to cut: each has a chance of its own, so that processes can share a batch.
     """
-    order = rng.integers(len(cases), size=n)
-    drawn = [_draw(rng, cases[k], weights[k], shape, augment) for k in order]
+    order = rng.integers(len(cases), size=n)[share]
+    seeds = rng.integers(2**63, size=n)[share]
+    chances = [np.random.default_rng(seed) for seed in seeds]
+    drawn = [_draw(own, cases[k], weights[k], shape, augment) for own, k in zip(chances, order, strict=True)]
     inputs, labels, weight = (torch.stack(t) for t in zip(*drawn, strict=True))
     return Patches(inputs, labels, weight, torch.stack([cases[k].taught | cases[k].kept for k in order]))
 

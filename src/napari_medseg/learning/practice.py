@@ -15,6 +15,7 @@ from napari_medseg.learning.losses import label_loss
 from napari_medseg.learning.patches import Patches, draw_patches
 from napari_medseg.learning.samples import draw_samples
 from napari_medseg.learning.settings import Strategy
+from napari_medseg.learning.team import present_team
 from napari_medseg.learning.train_click_model import click_loss, collate
 from napari_medseg.learning.trainer import Trainer
 from napari_medseg.segmentation.views import VALID
@@ -40,6 +41,7 @@ class Practice:
         self._materials: dict[bool, Material] = {}
         self._features: dict[tuple[bool, int], tuple[Tensor, Patches]] = {}
         self._is_exact = lesson.dtype is torch.float32
+        self._team = present_team()
 
     def step(self, *, with_held_out: bool) -> float:
         """Take one step and return the loss on the corrected cases.
@@ -63,7 +65,7 @@ class Practice:
                 self.trainer.optimiser.forget_gradients()
                 self._features.clear()
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or self._team.size > 1:  # the others wait for this process
                     raise
                 self._make_smaller(error)
             else:
@@ -77,18 +79,26 @@ class Practice:
         patches = self._draw(rng, material)
         loss = self._backward(lambda: self._label_loss(patches))
         if material.lessons and rng.random() < settings.click_share:
-            views = draw_click_views(rng, material.lessons, n=_CLICK_VIEWS, size=_CLICK_SIZE)
+            replays = rng.random() < settings.replay_share
+            own, n = np.random.default_rng((self.lesson.seed, step, 1 + self._team.rank)), self._n_views
+            views = draw_click_views(own, material.lessons, n=n, size=_CLICK_SIZE)
             self._backward(lambda: self._click_loss(views.inputs, views.truth, views.counted, views.total))
-            if rng.random() < settings.replay_share:
-                inputs, truth, total = collate(draw_samples(rng, [], n=_CLICK_VIEWS, size=_CLICK_SIZE))
+            if replays:
+                inputs, truth, total = collate(draw_samples(own, [], n=n, size=_CLICK_SIZE))
                 self._backward(lambda: self._click_loss(inputs, truth, inputs[:, VALID : VALID + 1], total))
         return loss
 
+    @property
+    def _n_views(self) -> int:
+        return max(1, _CLICK_VIEWS // self._team.size)
+
     def _draw(self, rng: np.random.Generator, material: Material) -> Patches:
+        n = self._team.batch(self.lesson.settings.batch)
         return draw_patches(
             rng,
             material.cases,
-            n=self.lesson.settings.batch,
+            n=n,
+            share=self._team.share(n),
             shape=self.trainer.progress.patch,
             augment=self.lesson.plan.augments,
             weights=material.weights,
@@ -106,7 +116,7 @@ class Practice:
         device = self.lesson.device
         with self._autocast():
             logits = self.trainer.network.segment_labels(patches.inputs.to(device))
-        return _loss_of(logits, patches)
+        return self._loss_of(logits, patches)
 
     def _click_loss(self, inputs: Tensor, truth: Tensor, counted: Tensor, total: Tensor) -> Tensor:
         """Loss of the prompted mask where the truth is known; the estimate of its quality stays as it was fitted."""
@@ -127,7 +137,11 @@ class Practice:
             with torch.no_grad(), self._autocast():
                 self._features[key] = (network.label_features(patches.inputs.to(self.lesson.device)).float(), patches)
         fine, patches = self._features[key]
-        return _loss_of(network.label_logits(fine), patches)
+        return self._loss_of(network.label_logits(fine), patches)
+
+    def _loss_of(self, logits: Tensor, patches: Patches) -> Tensor:
+        labels, weight, taught = (t.to(logits.device) for t in (patches.labels, patches.weight, patches.taught))
+        return label_loss(logits.float(), labels, weight, taught, total=self._team.total)
 
     def _autocast(self) -> torch.autocast:
         low = not self._is_exact
@@ -156,8 +170,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in text or "can't allocate" in text
     )
-
-
-def _loss_of(logits: Tensor, patches: Patches) -> Tensor:
-    device = logits.device
-    return label_loss(logits.float(), patches.labels.to(device), patches.weight.to(device), patches.taught.to(device))

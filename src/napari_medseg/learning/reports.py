@@ -23,7 +23,9 @@ class Figures(BaseModel):
     kept: float | None = Field(
         None, title="Old labels", description="How well labels that nobody corrected agree with the old version's."
     )
-    pinned: float | None = Field(None, title="Pinned cases", description="Cases that must never get worse.")
+    pinned: dict[str, float] | None = Field(
+        None, title="Pinned cases", description="Each case that must never get worse, and how it is used."
+    )
 
     @property
     def best(self) -> float:

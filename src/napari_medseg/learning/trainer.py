@@ -18,6 +18,7 @@ from napari_medseg.imaging.durable import write_durably
 from napari_medseg.learning.adam import Adam
 from napari_medseg.learning.settings import FineTuneSettings
 from napari_medseg.learning.strategies import LayerGroup
+from napari_medseg.learning.team import present_team
 
 if TYPE_CHECKING:
     from napari_medseg.networks.click_unet import ClickUNet
@@ -81,7 +82,7 @@ class Trainer:
         fresh: tuple[str, ...] = (),
     ) -> None:
         self.network, self.groups, self.settings = network, [g for g in groups if g.parameters], settings
-        self.n_steps, self.progress = n_steps, progress
+        self.n_steps, self.progress, self.team = n_steps, progress, present_team()
         self.average = copy.deepcopy(network).eval()
         named = {name: p for g in self.groups for name, p in g.parameters}
         old = {name: p.detach().clone() for name, p in named.items() if not fresh or not name.startswith(fresh)}
@@ -95,6 +96,7 @@ class Trainer:
 
     def step(self) -> None:
         """Use the gradients that were accumulated: clip, step, average."""
+        self.team.average(self.optimiser.gradients())
         norm = torch.nn.utils.get_total_norm(self.optimiser.gradients())
         if not math.isfinite(float(norm)):
             self.refuse_nan()
