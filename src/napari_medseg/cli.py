@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg import __version__
+from napari_medseg.cli_corrections import corrections_arguments, run_corrections_command
 from napari_medseg.cli_masks import add_mask_output, convert, convert_arguments
 from napari_medseg.cli_models import models_arguments, run_models_command
 from napari_medseg.errors import MedSegError
@@ -219,6 +220,10 @@ def _fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
 
     pair = "a scan and its corrected mask; may be repeated"
     parser.add_argument("--pair", metavar=("SCAN", "MASK"), nargs=2, type=Path, action="append", default=[], help=pair)
+    pinned = "a scan and a mask on which the new version must not be worse; does not teach; may be repeated"
+    parser.add_argument(
+        "--pinned", metavar=("SCAN", "MASK"), nargs=2, type=Path, action="append", default=[], help=pinned
+    )
     parser.add_argument("--corrections", metavar="DIR", type=Path, help="folder of accepted corrections to learn from")
     parser.add_argument("--model", help="name in the library or model folder to start from (default: the click model)")
     names = " ".join(f"{s.value}: {s.description}" for s in Strategy)
@@ -236,6 +241,7 @@ def _fine_tune(options: argparse.Namespace, results: Results) -> None:
 
     settings = checked_settings(FineTuneSettings, options)
     corrections: list[Any] = [_pair(scan, mask) for scan, mask in options.pair]
+    corrections += [_pinned(scan, mask) for scan, mask in options.pinned]
     if options.corrections:
         from napari_medseg.learning.corrections import CorrectionStore
 
@@ -276,6 +282,13 @@ def _pair(scan: Path, mask: Path) -> tuple[Volume, LabelMap]:
         grids = f"{scan.name} ({describe_grid(volume)}) and {mask.name} ({describe_grid(label_map)})"
         raise MedSegError(f"{grids} lie on different grids: export the mask on the scan's own grid first")
     return volume, label_map
+
+
+def _pinned(scan: Path, mask: Path) -> Any:
+    from napari_medseg.learning.correction import Correction
+
+    volume, label_map = _pair(scan, mask)
+    return Correction(volume, None, label_map, pinned=True, name=scan.name)
 
 
 def _adopt(name: str, folder: Path, *, activate: bool) -> None:
@@ -321,6 +334,9 @@ _COMMANDS = {
     "convert": _Command("Save a mask in another format, on its scan's own grid.", convert_arguments, convert),
     "fine-tune": _Command("Teach a model with corrected masks.", _fine_tune_arguments, _fine_tune),
     "evaluate": _Command("Compare a mask, or a folder of them, with its reference.", _evaluate_arguments, _evaluate),
+    "corrections": _Command(
+        "List, pin and export accepted corrections.", corrections_arguments, run_corrections_command
+    ),
     "models": _Command(
         "List, show, activate, roll back, export and import models.", models_arguments, run_models_command
     ),
