@@ -33,18 +33,29 @@ def services(scan, model):
     return made
 
 
-@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".seg.nrrd", ".mha"])
-def test_every_format_is_saved_and_verified(services, suffix, tmp_path):
-    path = services.exporting.suggested_path(suffix)
-    assert path == tmp_path / f"ct_lesions{suffix}"
-    services.exporting.export(path)
+ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "seg-nrrd": ".seg.nrrd", "metaimage": ".mha", "stl": ".stl"}
+ENDINGS["obj"] = ".obj"
+    "nifti": ".nii.gz",
+    "nrrd": ".nrrd",
+    "seg-nrrd": ".seg.nrrd",
+    "metaimage": ".mha",
+    "stl": ".stl",
+    "obj": ".obj",
+}
+
+
+@pytest.mark.parametrize("key", ENDINGS)
+def test_every_format_is_saved_and_verified(services, key, tmp_path):
+    path = services.exporting.suggested_path(key)
+    assert path == tmp_path / f"ct_lesions{ENDINGS[key]}"
+    services.exporting.export(path, key=key)
     assert services.session.message == f"Saved, verified: {path}"
     assert services.session.saved.path == path
     assert services.session.saved.summary is None
 
 
 def test_the_mask_lies_on_the_scans_own_grid(services, scan):
-    path = services.exporting.suggested_path(".nii.gz")
+    path = services.exporting.suggested_path()
     services.exporting.export(path)
     saved, source = nib.load(path), nib.load(scan)
     assert saved.shape == source.shape
@@ -58,8 +69,8 @@ def test_the_mask_lies_on_the_scans_own_grid(services, scan):
 
 
 def test_a_second_export_gets_a_new_name(services):
-    services.exporting.export(services.exporting.suggested_path(".nii.gz"))
-    assert services.exporting.suggested_path(".nii.gz").name == "ct_lesions_2.nii.gz"
+    services.exporting.export(services.exporting.suggested_path())
+    assert services.exporting.suggested_path().name == "ct_lesions_2.nii.gz"
 
 
 def test_the_summary_names_labels_volumes_and_model(services, tmp_path):
@@ -77,8 +88,10 @@ def test_the_summary_names_labels_volumes_and_model(services, tmp_path):
 
 
 def test_dicom_is_offered_for_dicom_scans_only(services):
-    assert ".dcm" not in services.exporting.formats()
-    assert next(iter(services.exporting.formats())) == ".nii.gz"
+    formats = services.exporting.formats()
+    assert next(iter(formats)) == "nifti"
+    assert [key for key, refusal in formats.items() if refusal] == ["dicom-seg", "rtstruct"]
+    assert "not opened from DICOM" in formats["rtstruct"]
 
 
 def test_a_changed_scan_is_asked_about_first(services, scan, tmp_path):
@@ -103,7 +116,7 @@ def test_what_cannot_be_saved_is_one_sentence(services, tmp_path):
 def test_nothing_to_export_is_said(services):
     services.table.delete(1)
     services.table.delete(5)
-    services.exporting.export(services.exporting.suggested_path(".nii.gz"))
+    services.exporting.export(services.exporting.suggested_path())
     assert services.session.message.startswith("There is nothing to export yet")
 
 
@@ -111,7 +124,7 @@ def test_a_dicom_scan_is_exported_as_dicom_seg(shared_data, tmp_path, model):
     services = build()
     services.session.model = model
     services.opening.open(shared_data / "dicom" / "STS_042" / "CT" / "image")
-    assert services.exporting.formats()[".dcm"] == "DICOM SEG"
+    assert not any(services.exporting.formats().values())
     model.radius_mm = 20.0
     services.segmenting.click(tuple(services.session.volume.position_of((24, 80, 60))))
     path = tmp_path / "seg.dcm"
@@ -120,3 +133,17 @@ def test_a_dicom_scan_is_exported_as_dicom_seg(shared_data, tmp_path, model):
     found = read_label_map(path)
     assert np.array_equal(found.data, services.session.work.labels.data)
     assert same_grid(found, services.session.volume)
+    rtstruct = services.exporting.suggested_path("rtstruct")
+    assert rtstruct.name.endswith("_lesions_rtstruct.dcm")
+    services.exporting.export(tmp_path / "rs.dcm", key="rtstruct", deidentified=True)
+    assert services.session.message == f"Saved, verified: {tmp_path / 'rs.dcm'}"
+    services.opening.open(path)
+    assert services.session.misfit is None
+    assert "voxel for voxel" in services.session.message
+    services.opening.open(tmp_path / "rs.dcm")
+    assert services.session.message.startswith("rs.dcm holds contours"), "it refers to a de-identified copy of the scan"
+
+
+def test_a_deidentified_name_does_not_repeat_the_scans(services):
+    path = services.exporting.suggested_path("dicom-seg", deidentified=True)
+    assert path.name == "deidentified_lesions.dcm"

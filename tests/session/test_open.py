@@ -43,10 +43,16 @@ def test_several_scans_are_offered(tmp_path, scan_file):
     services = build()
     services.opening.open(tmp_path)
     assert services.session.volume is None
-    assert len(services.session.volumes) == 2
+    first, second = services.session.offers
     assert services.session.message == "2 scans found: choose one."
-    services.opening.choose(services.session.volumes[1])
-    assert services.session.volume is services.session.volumes[1]
+    assert (first.name, first.shape) == ("ct", (12, 10, 6))
+    assert first.spacing_mm == pytest.approx((0.8, 1.0, 3.0))
+    assert services.opening.is_choosing
+    services.opening.open_offer(second)
+    assert services.session.volume.name == "second"
+    assert services.opening.is_open(second)
+    assert not services.opening.is_open(first)
+    assert not services.opening.is_choosing
 
 
 def test_bad_input_is_one_sentence_and_the_open_scan_stays(services, tmp_path):
@@ -113,13 +119,71 @@ def test_a_second_mask_gets_other_labels_and_overwrites_nothing(scan_file):
     assert services.session.work.labels.n_voxels[[1, 2]].tolist() == [60, 60]
 
 
-@pytest.mark.parametrize(("affine", "shape"), [(np.diag([0.8, 1.0, 3.1, 1.0]), None), (None, (12, 10, 5))])
-def test_a_mask_of_another_grid_is_refused(scan_file, affine, shape):
+SHIFTED, SHORTER = (np.diag([0.8, 1.0, 3.1, 1.0]), None), (None, (12, 10, 5))
+
+
+def test_a_mask_of_another_grid_is_asked_about_with_both_grids(scan_file):
     services = build()
     services.opening.open(scan_file)
-    services.opening.open_mask(mask_file(scan_file, [1], affine, shape))
-    assert services.session.message.startswith("The mask has shape")
+    services.opening.open_mask(mask_file(scan_file, [1, 1, 1], *SHIFTED))
     assert services.session.lesions == ()
+    reason = services.session.misfit.reason
+    assert "mask.nii.gz lies on a grid of 6 x 10 x 12 voxels of 3.1 x 1 x 0.8 mm, axial" in reason
+    assert "'ct' on a grid of 6 x 10 x 12 voxels of 3 x 1 x 0.8 mm, axial" in reason
+    services.opening.answer_misfit("")
+    assert services.session.misfit is None
+    assert services.session.lesions == ()
+    assert services.session.message == "The mask was left out."
+
+
+@pytest.mark.parametrize("method", ["nearest", "smooth"])
+def test_a_mask_of_another_grid_is_resampled_when_asked(scan_file, method):
+    services = build()
+    services.opening.open(scan_file)
+    services.opening.open_mask(mask_file(scan_file, [1, 1, 1], *SHIFTED))
+    services.opening.answer_misfit(method)
+    assert [lesion.label for lesion in services.session.lesions] == [1]
+    assert services.session.work.labels.n_voxels[1] >= 150
+    assert "resampled" in services.session.message
+    assert "from a grid of 6 x 10 x 12 voxels of 3.1" in services.session.message
+    services.correcting.undo()
+    assert not services.session.work.labels.data.any()
+
+
+def test_a_mask_of_a_part_of_the_grid_is_placed_voxel_for_voxel(scan_file):
+    services = build()
+    services.opening.open(scan_file)
+    services.opening.open(mask_file(scan_file, [1], *SHORTER))
+    assert services.session.misfit is None
+    assert services.session.work.labels.n_voxels[1] == 50
+    assert "1 lesion taken over from mask.nii.gz, voxel for voxel." in services.session.message
+
+
+def test_a_mask_goes_to_the_open_scan_that_it_lies_on(services, scan_file):
+    other = services.session.volume
+    services.opening.open(scan_file)
+    first = services.session.volume
+    services.opening.choose(other)
+    services.opening.open(mask_file(scan_file, [1]))
+    assert services.session.volume is first
+    assert services.session.work.labels.n_voxels[1] == 60
+
+
+def test_a_mask_without_a_scan_is_no_scan(scan_file):
+    services = build()
+    services.opening.open_mask(mask_file(scan_file, [1]))
+    assert services.session.message.startswith("That is a mask: open its scan first")
+
+
+def test_what_is_opened_meanwhile_waits_for_its_turn(runner, scan_file):
+    services = build(files=runner)
+    (scan_file.parent / "second.nii.gz").write_bytes(scan_file.read_bytes())
+    services.opening.open(scan_file)
+    services.opening.open(scan_file.with_name("second.nii.gz"))
+    runner.finish()
+    assert services.session.volume.name == "ct"
+    runner.finish()
+    assert services.session.volume.name == "second"
 
 
 def test_a_label_beyond_255_is_refused(services):

@@ -106,11 +106,18 @@ def test_several_series_are_offered_with_pictures(dock, scan, qtbot):
     series = dock.findChild(QListWidget)
     assert series.isVisible()
     assert series.count() == 2
-    assert "24×20×7" in series.item(0).text()
+    assert series.item(0).text() == "ct\n7 slices of 24×20 · 0.8×1×3 mm"
     assert not series.item(0).icon().isNull()
-    wanted = dock.session.volumes[1]
-    qtbot.mouseClick(series.viewport(), Qt.MouseButton.LeftButton, pos=series.visualItemRect(series.item(1)).center())
-    assert dock.session.volume is wanted
+    assert dock.session.volume is None
+    at = series.visualItemRect(series.item(1)).center()
+    qtbot.mouseClick(series.viewport(), Qt.MouseButton.LeftButton, pos=at)
+    assert dock.session.volume is None, "one click selects"
+    qtbot.mouseDClick(series.viewport(), Qt.MouseButton.LeftButton, pos=at)
+    assert dock.session.volume.name == "second"
+    series.setCurrentRow(0)
+    qtbot.keyClick(series, Qt.Key.Key_Return)
+    assert dock.session.volume.name == "ct"
+    assert len(dock.services.opening.scans) == 2
 
 
 def test_what_the_reader_had_to_assume_is_shown(dock):
@@ -205,12 +212,38 @@ def test_export_suggests_a_path_beside_the_scan_and_says_what_was_saved(opened, 
     panel = opened.panels["Export"]
     path, formats = panel.findChild(QLineEdit), panel.findChild(QComboBox)
     assert path.text() == str(scan.with_name("ct_lesions.nii.gz"))
-    formats.setCurrentIndex(1)
-    formats.activated.emit(1)
+    formats.setCurrentIndex(2)
+    formats.activated.emit(2)
     assert path.text() == str(scan.with_name("ct_lesions.seg.nrrd"))
     press(opened, qtbot, "Export")
     assert "Saved, verified: ct_lesions.seg.nrrd" in texts(opened)
     assert opened.session.message == f"Saved, verified: {path.text()}"
+    assert any(text.replace("\u200b", "") == str(scan.parent) for text in texts(opened))
+
+
+def test_what_does_not_suit_the_scan_is_shown_disabled_and_says_why(opened):
+    click(opened)
+    formats = opened.panels["Export"].findChild(QComboBox)
+    names = [formats.itemText(index) for index in range(formats.count())]
+    assert names[4:6] == ["DICOM SEG (.dcm)", "DICOM RTSTRUCT (.dcm)"]
+    assert [formats.model().item(index).isEnabled() for index in range(8)] == [True] * 4 + [False] * 2 + [True] * 2
+    assert "not opened from DICOM" in formats.itemData(5, Qt.ItemDataRole.ToolTipRole)
+    assert "RAS" in formats.itemData(6, Qt.ItemDataRole.ToolTipRole)
+
+
+def test_a_mask_of_another_grid_is_asked_about_in_the_panel(opened, qtbot, scan):
+    mask = np.zeros((24, 20, 7), np.uint8)
+    mask[4:9, 4:9, 2:5] = 1
+    nib.save(nib.Nifti1Image(mask, np.diag([0.8, 1.0, 2.0, 1.0])), scan.with_name("mask.nii.gz"))
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(scan.with_name("mask.nii.gz")))])
+    no_keys, left = Qt.KeyboardModifier.NoModifier, Qt.MouseButton.LeftButton
+    opened.dropEvent(QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, mime, left, no_keys))
+    assert any("7 x 20 x 24 voxels of 2 x 1 x 0.8 mm" in text for text in texts(opened))
+    assert opened.session.lesions == ()
+    press(opened, qtbot, "Smooth")
+    assert len(opened.session.lesions) == 1
+    assert not any(text.startswith("This mask lies on another grid") for text in texts(opened))
 
 
 def test_a_changed_scan_is_asked_about_in_the_panel(opened, qtbot, scan):

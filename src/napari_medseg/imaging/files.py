@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.content_type import FORMAT_NAMES, content_type
@@ -26,11 +27,16 @@ from napari_medseg.imaging.suffixes import (
 )
 from napari_medseg.imaging.volume import LabelMap, Volume
 
+if TYPE_CHECKING:
+    from napari_medseg.imaging.dicom import SeriesInfo
+
 __all__ = [
     "LABEL_MAP_SUFFIXES",
     "VOLUME_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "read_label_map",
+    "read_listed_series",
+    "read_other_scans",
     "read_volume",
     "read_volumes",
     "write_label_map",
@@ -81,6 +87,28 @@ def read_volumes(path: str | Path) -> tuple[Volume, ...]:
         If nothing readable is there; files that are damaged beside readable ones are named in a warning.
     """
     return _read_volumes(Path(path), first_only=False)
+
+
+def read_listed_series(info: SeriesInfo) -> tuple[Volume, ...]:
+    """Read one entry of `napari_medseg.imaging.dicom.list_series`, as `read_volumes` would have read it.
+
+    Raises
+    ------
+    ImagingError
+        If it cannot be read.
+    """
+    with refusing_damage(info.folder, "scan"):
+        volumes: tuple[Volume, ...] = _function(("dicom", "read_listed"))(info)
+        return tuple(_marked(volume, info.folder) for volume in volumes)
+
+
+def read_other_scans(folder: Path) -> tuple[Volume, ...]:
+    """Read the scans below a folder that are not DICOM; files that cannot be read are left out."""
+    volumes: list[Volume] = []
+    for file in _scan_files(_files_of(folder)):
+        with suppress(ImagingError):
+            volumes += read_volumes(file)
+    return tuple(volumes)
 
 
 def read_label_map(path: str | Path) -> LabelMap:
@@ -189,7 +217,7 @@ def _read_folder(folder: Path, *, first_only: bool) -> tuple[Volume, ...]:
     files = _files_of(folder)
     if not files:
         raise ImagingError(f"the folder {folder.name} holds no files; choose the folder with the scan in it")
-    scans = [file for file in files if suffix_of(file) not in _NO_SCAN_OF_ITS_OWN]
+    scans = _scan_files(files)
     volumes: list[Volume] = []
     skipped: list[str] = []
     if any(is_dicom(file) for file in files if file not in set(scans)):
@@ -210,6 +238,10 @@ def _read_folder(folder: Path, *, first_only: bool) -> tuple[Volume, ...]:
         )
         raise ImagingError(skipped[0] if skipped else nothing)
     return (_with_notes(volumes[0], folder, len(scans), skipped, first_only=first_only), *volumes[1:])
+
+
+def _scan_files(files: list[Path]) -> list[Path]:
+    return [file for file in files if suffix_of(file) not in _NO_SCAN_OF_ITS_OWN]
 
 
 def _with_notes(volume: Volume, folder: Path, n_files: int, skipped: list[str], *, first_only: bool) -> Volume:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,22 +13,13 @@ from typing import Any
 import numpy as np
 from psygnal import Signal
 
-from napari_medseg.errors import ImagingError, MedSegError
+from napari_medseg.errors import MedSegError
+from napari_medseg.imaging.mask_formats import MASK_FORMATS
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.session.lesions import Lesion
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
 from napari_medseg.session.work import Editor, ScanWork
-
-FORMATS: Mapping[str, str] = MappingProxyType(
-    {
-        ".nii.gz": "NIfTI",
-        ".seg.nrrd": "3D Slicer segmentation",
-        ".nrrd": "NRRD",
-        ".mha": "MetaImage",
-        ".dcm": "DICOM SEG",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,34 +63,46 @@ class ExportController:
         self._runner, self._failures = runner, failures or Failures()
 
     def formats(self) -> dict[str, str]:
-        """Return endings and names of the formats that suit the open scan, the scan's own kind first."""
-        from napari_medseg.imaging.suffixes import WRITABLE_SUFFIXES
+        """Return the keys of all formats, and for each why it does not suit the open scan; empty where it does."""
+        metadata = self.session.volume.metadata if self.session.volume is not None else {}
+        return {each.key: each.refusal(metadata) for each in MASK_FORMATS}
 
-        known = {suffix: name for suffix, name in FORMATS.items() if suffix in WRITABLE_SUFFIXES}
-        volume = self.session.volume
-        if volume is None or "dicom" not in volume.metadata:
-            known.pop(".dcm", None)
-        return known
+    def suggested_path(self, key: str = "nifti", *, deidentified: bool = False) -> Path:
+        """Return a path beside the scan that no file has yet: ``<scan>_lesions`` with the format's ending.
 
-    def suggested_path(self, suffix: str) -> Path:
-        """Return a path beside the scan that no file has yet: ``<scan>_lesions<suffix>``."""
+        De-identified it does not repeat the scan's name, which may be the patient's.
+        """
         from napari_medseg.imaging.suffixes import stem_of
 
+        suffix = next(each.suffixes[0] for each in MASK_FORMATS if each.key == key)
         volume = self.session.volume
         source = volume.path if volume is not None else None
         folder = source.parent if source is not None else Path.home()
         stem = stem_of(source) if source is not None else _file_name(volume)
-        return _free(folder / f"{stem}_lesions", suffix)
+        kind = "_rtstruct" if key == "rtstruct" else ""
+        return _free(folder / (f"deidentified_lesions{kind}" if deidentified else f"{stem}_lesions{kind}"), suffix)
 
-    def export(self, path: Path, *, summary: bool = False, despite_change: bool = False) -> None:
+    def export(
+        self,
+        path: Path,
+        *,
+        key: str | None = None,
+        summary: bool = False,
+        deidentified: bool = False,
+        despite_change: bool = False,
+    ) -> None:
         """Save the lesions; the outcome stands in ``session.message`` and ``session.saved``.
 
         Parameters
         ----------
         path : Path
-            Its ending chooses the format.
+            Where to save.
+        key : str, optional
+            The format; without one the path's ending chooses it.
         summary : bool
             Also write a JSON beside it: labels, volumes, model.
+        deidentified : bool
+            Leave the patient, dates and UIDs out of a DICOM object; the other formats never carry them.
         despite_change : bool
             Go on although the scan's file changed since it was opened.
         """
@@ -112,12 +115,12 @@ class ExportController:
         except MedSegError as error:
             session.message = str(error)
             return
-        label_map = _to_export(work, session.lesions)
+        write = partial(_write, path, _to_export(work, session.lesions), key, deidentified)
         about = summary_of(work.volume, session.lesions, work, session.model) if summary else None
         session.saved, session.question = None, ""
         session.busy = Job(f"Saving {path.name}")
         self._runner.submit(
-            partial(_save, path, label_map, work.volume, about, despite_change),
+            partial(_save, write, work.volume, about, despite_change),
             done=partial(self._on_saved, work),
             failed=self._on_failed,
         )
@@ -126,7 +129,10 @@ class ExportController:
         session = self.session
         session.busy = None
         if isinstance(saved, ScanChanged):
-            session.question = "The scan's file changed on disk since it was opened. Export on its old grid anyway?"
+            session.question = (
+                "The scan's file changed on disk since it was opened, so the mask may not fit it any more. "
+                "Export on the grid as it was opened?"
+            )
             session.message = "Not exported yet: the scan's file changed on disk."
             return
         session.saved = saved
@@ -175,24 +181,27 @@ def _to_export(work: ScanWork, lesions: tuple[Lesion, ...]) -> LabelMap:
 
 
 def _save(
-    path: Path, label_map: LabelMap, volume: Volume, about: dict[str, Any] | None, despite: bool, _ticket: Ticket
+    write: Callable[[], Path], volume: Volume, about: dict[str, Any] | None, despite: bool, _ticket: Ticket
 ) -> Saved | ScanChanged:
     """Runs in the worker."""
     from napari_medseg.imaging.durable import write_bytes_durably
-    from napari_medseg.imaging.files import read_label_map, write_label_map
     from napari_medseg.imaging.provenance import has_changed
 
     if not despite and has_changed(volume):
         return ScanChanged()
-    written = write_label_map(path, label_map)
-    found = read_label_map(written)
-    if found.data.shape != label_map.data.shape or not np.array_equal(found.data, label_map.data):
-        raise ImagingError(f"{path.name} did not read back as it was saved: export it in another format.")
+    written = write()
     if about is None:
         return Saved(written)
     beside = written.with_name(f"{_stem(written)}.json")
     write_bytes_durably(beside, (json.dumps({"mask": written.name, **about}, indent=2) + "\n").encode())
     return Saved(written, beside)
+
+
+def _write(path: Path, label_map: LabelMap, key: str | None, deidentified: bool) -> Path:
+    """Every writer reads its file back and compares before it replaces an older one."""
+    from napari_medseg.imaging.files import write_label_map
+
+    return write_label_map(path, label_map, format=key, deidentified=deidentified)
 
 
 def _stem(path: Path) -> str:

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.errors import Cancelled, ImagingError, MedSegError
+from napari_medseg.errors import ImagingError, MedSegError
+from napari_medseg.imaging.mask_fit import fitted, misfit, resampled, scan_of_mask
 from napari_medseg.imaging.orientation import acquisition_axis, same_grid
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.session.history import Table
 from napari_medseg.session.labels import bounding_region, values_in
-from napari_medseg.session.lesions import Lesion, Region, new_lesion
+from napari_medseg.session.lesions import Region, new_lesion
+from napari_medseg.session.offers import Offer, offer_of_volume
+from napari_medseg.session.reading import make_sample, read_mask, read_offer, read_path
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
 from napari_medseg.session.sources import fingerprint
 from napari_medseg.session.work import Editor, ScanWork
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Misfit:
+    """A mask that lies on no open scan.
+
+    Parameters
+    ----------
+    label_map : LabelMap
+        The mask, on its own grid.
+    work : ScanWork
+        The scan that was open.
+    reason : str
+        Why it does not lie there, with both grids.
+    """
+
+    label_map: LabelMap
+    work: ScanWork
+    reason: str
 
 
 class OpenController:
@@ -38,35 +62,124 @@ class OpenController:
         self.editor, self.session = editor, editor.session
         self._runner, self._failures = runner, failures or Failures()
         self.works: tuple[ScanWork, ...] = ()
+        self._of_offers: dict[int, Volume] = {}
+        self.is_reading = False
+        self._waiting: tuple[Path, ...] = ()
 
     @property
     def scans(self) -> tuple[Volume, ...]:
         """All open scans, oldest first."""
         return tuple(work.volume for work in self.works)
 
+    @property
+    def is_choosing(self) -> bool:
+        """Whether scans are offered and none of them is the open one."""
+        opened = self._of_offers.values()
+        return bool(self.session.offers) and not any(volume is self.session.volume for volume in opened)
+
+    def is_open(self, offer: Offer) -> bool:
+        """Whether an offered scan is open."""
+        volume = self._of_offers.get(id(offer))
+        return any(scan is volume for scan in self.scans)
+
     def open(self, path: Path) -> None:
-        """Read a file or folder; one scan opens at once, several are offered in ``session.volumes``."""
-        self.session.busy = Job(f"Reading {path.name}", cancel=self.cancel)
-        self._runner.submit(partial(_read, path), done=self._on_read, failed=self._on_failed)
+        """Read a file or folder: one scan opens at once, several are offered, a mask goes onto the open scan.
+
+        While another one is being read it waits for its turn.
+        """
+        if self.is_reading:
+            self._waiting = (*self._waiting, path)
+            return
+        self._submit(f"Reading {path.name}", partial(read_path, path, self.scans), self._on_read)
+
+    def open_offer(self, offer: Offer) -> None:
+        """Read one of the scans that the last path offered and open it."""
+        if offer.refusal:
+            self.session.message = offer.refusal
+            return
+        known = self._of_offers.get(id(offer))
+        if known is not None and self.is_open(offer):
+            self.choose(known)
+            return
+        self._submit(f"Reading {offer.name}", partial(read_offer, offer), partial(self._on_offer, offer))
 
     def open_sample(self) -> None:
         """Make the sample scan and open it."""
-        self.session.busy = Job("Making the sample", cancel=self.cancel)
-        self._runner.submit(_make_sample, done=self._on_read, failed=self._on_failed)
+        self._submit("Making the sample", make_sample, self._on_read)
 
     def open_mask(self, path: Path) -> None:
-        """Read a label map of the open scan's grid and take its labels over as lesions."""
-        try:
-            work = self.editor.work
-        except MedSegError as error:
-            self.session.message = str(error)
+        """Read a mask and take its labels over as lesions of the scan that it lies on."""
+        if not self._has_scan():
             return
-        self.session.busy = Job(f"Reading {path.name}", cancel=self.cancel)
-        self._runner.submit(partial(_read_mask, path), done=partial(self._on_mask, work), failed=self._on_failed)
+        self._submit(f"Reading {path.name}", partial(read_mask, path, self.scans), self._on_read)
+
+    def take_mask(self, label_map: LabelMap) -> None:
+        """Take the labels of a mask over as lesions of the open scan that it lies on, voxel for voxel.
+
+        Where it lies on none of them nothing is moved: ``session.misfit`` asks what to do.
+        """
+        if not self._has_scan():
+            return
+        current = self.editor.work.volume
+        others = [scan for scan in self.scans if scan is not current]
+        scan = scan_of_mask(label_map, (current, *others))
+        if scan is None:
+            self.session.misfit = Misfit(label_map, self.editor.work, misfit(label_map, current))
+            self.session.message = "Not taken over yet: the mask does not lie on the scan."
+            return
+        placed = fitted(label_map, scan)
+        assert placed is not None
+        self.choose(scan)
+        self._take(placed, self.editor.work, "voxel for voxel")
+
+    def answer_misfit(self, method: str) -> None:
+        """Resample the mask that does not fit onto the open scan ("nearest", "smooth"), or leave it ("")."""
+        asked, self.session.misfit = self.session.misfit, None
+        if asked is None or not method:
+            self.session.message = "The mask was left out."
+            return
+        if self.session.work is not asked.work:
+            self.session.message = "Another scan is open now: open the mask again."
+            return
+        how = "resampled to the nearest label" if method == "nearest" else "resampled smoothly"
+        self._submit(
+            "Resampling the mask",
+            lambda _ticket: resampled(asked.label_map, asked.work.volume, method),
+            lambda label_map: self._take(label_map, asked.work, how),
+        )
+
+    def _has_scan(self) -> bool:
+        if self.session.work is None:
+            self.session.message = "That is a mask: open its scan first, then the mask."
+        return self.session.work is not None
+
+    def _submit(self, name: str, work: Callable[[Ticket], Any], done: Callable[[Any], None]) -> None:
+        job = Job(name, cancel=self.cancel)
+        self.session.busy, self.is_reading = job, True
+        self._runner.submit(
+            work, done=partial(self._deliver, done), failed=self._on_failed, on_progress=partial(self._on_progress, job)
+        )
+
+    def _deliver(self, done: Callable[[Any], None], result: Any) -> None:
+        self.session.busy, self.is_reading = None, False
+        done(result)
+        self._open_next()
+
+    def _open_next(self) -> None:
+        if self._waiting and not self.is_reading:
+            path, *rest = self._waiting
+            self._waiting = tuple(rest)
+            self.open(path)
+
+    def _on_progress(self, job: Job, fraction: float) -> None:
+        if self.session.busy is not None and self.session.busy.name == job.name:
+            self.session.busy = job.at(fraction)
 
     def cancel(self) -> None:
         """Stop waiting for the file that is being read."""
+        self._waiting = ()
         if self._runner.cancel():
+            self.is_reading = False
             self.session.busy = None
             self.session.message = "Stopped."
 
@@ -126,7 +239,7 @@ class OpenController:
         session = self.session
         if session.work is not None:
             session.work.table, session.work.reviewed = self.editor.table, session.reviewed
-        session.busy = None
+        session.busy = session.misfit = None
         session.work = work
         table = work.table if work is not None else Table((), 1)
         session.active_label = table.active_label
@@ -134,31 +247,47 @@ class OpenController:
         session.lesions = table.lesions
         session.volume = work.volume if work is not None else None
 
-    def _on_read(self, volumes: tuple[Volume, ...]) -> None:
-        self.session.busy = None
-        if len(volumes) == 1:
-            self.session.volumes = ()
-            self.choose(volumes[0])
+    def _on_read(self, found: tuple[Volume, ...] | tuple[Offer, ...] | LabelMap) -> None:
+        if isinstance(found, LabelMap):
+            self.take_mask(found)
             return
-        self.session.volumes = volumes
-        self.session.message = f"{len(volumes)} scans found: choose one."
+        first = found[0]
+        if isinstance(first, Volume):
+            self.session.offers = ()
+            self.choose(first)
+            return
+        self._of_offers.clear()
+        self.session.offers = cast("tuple[Offer, ...]", found)
+        self.session.message = f"{len(found)} scans found: choose one."
 
-    def _on_mask(self, work: ScanWork, label_map: LabelMap) -> None:
-        self.session.busy = None
+    def _on_offer(self, offer: Offer, volumes: tuple[Volume, ...]) -> None:
+        if len(volumes) > 1:
+            self.session.offers = tuple(offer_of_volume(volume) for volume in volumes)
+            self.session.message = f"{len(volumes)} frames found: choose one."
+            return
+        self._of_offers[id(offer)] = volumes[0]
+        self.choose(volumes[0])
+
+    def _take(self, label_map: LabelMap, work: ScanWork, how: str) -> None:
         if self.session.work is not work:
             return
+        before = {lesion.label for lesion in self.session.lesions}
         try:
             self.load(label_map, work)
         except MedSegError as error:
             self.session.message = str(error)
             return
-        self.session.message = f"{_n_lesions(self.session.lesions)} in the table."
+        n_new = sum(lesion.label not in before for lesion in self.session.lesions)
+        name = label_map.path.name if label_map.path is not None else "the mask"
+        notes = "".join(f" {warning}" for warning in label_map.warnings)
+        self.session.message = f"{_n_lesions(n_new)} taken over from {name}, {how}.{notes}"
 
     def _on_failed(self, error: Exception) -> None:
-        self.session.busy = None
+        self.session.busy, self.is_reading = None, False
         self.session.message = explain(error)
         if not isinstance(error, MedSegError):
             self._failures.report(error)
+        self._open_next()
 
 
 def volume_of_array(
@@ -199,29 +328,5 @@ def volume_of_array(
     return Volume(stack, affine, name=name, warnings=tuple(doubts), sides_are_known=False)
 
 
-def _read(path: Path, ticket: Ticket) -> tuple[Volume, ...]:
-    """Runs in the worker."""
-    from napari_medseg.imaging.files import read_volumes
-
-    volumes = tuple(read_volumes(path))
-    if ticket.should_stop():
-        raise Cancelled("Stopped.")
-    return volumes
-
-
-def _make_sample(_ticket: Ticket) -> tuple[Volume, ...]:
-    """Runs in the worker."""
-    from napari_medseg.imaging.phantom import chest_ct
-
-    return (chest_ct().volume,)
-
-
-def _read_mask(path: Path, _ticket: Ticket) -> LabelMap:
-    """Runs in the worker."""
-    from napari_medseg.imaging.files import read_label_map
-
-    return read_label_map(path)
-
-
-def _n_lesions(lesions: tuple[Lesion, ...]) -> str:
-    return "1 lesion" if len(lesions) == 1 else f"{len(lesions)} lesions"
+def _n_lesions(n: int) -> str:
+    return "1 lesion" if n == 1 else f"{n} lesions"

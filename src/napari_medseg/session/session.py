@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from napari_medseg.imaging.volume import LabelMap, Volume
     from napari_medseg.segmentation.prompts import Prompt
     from napari_medseg.session.export import Saved
+    from napari_medseg.session.offers import Offer
+    from napari_medseg.session.open import Misfit
     from napari_medseg.session.recovery import Unsaved
     from napari_medseg.session.work import ScanWork
 
@@ -84,8 +86,10 @@ class Session:
     ----------
     volume : Volume, optional
         The open scan.
-    volumes : tuple of Volume
+    offers : tuple of Offer
         What the last opened file or folder offers to choose from, where that is more than one.
+    misfit : Misfit, optional
+        A mask that was opened and does not lie on the open scan: the user says what becomes of it.
     work : ScanWork, optional
         The open scan's working label map and history; changes together with ``volume``.
     lesions : tuple of Lesion
@@ -113,7 +117,8 @@ class Session:
     """
 
     volume: Volume | None = None
-    volumes: tuple[Volume, ...] = ()
+    offers: tuple[Offer, ...] = ()
+    misfit: Misfit | None = None
     work: ScanWork | None = None
     lesions: tuple[Lesion, ...] = ()
     active_label: int = 1

@@ -32,13 +32,20 @@ class Binding:
 
 def bind(viewer: ViewerModel, services: Services | None = None) -> Binding:
     """Return the binding of a viewer, made with worker threads (or around the given services) at the first call."""
+    binding = bound(viewer)
+    if binding is not None:
+        return binding
+    bridge = LayerBridge(viewer, services or _threaded())
+    tools = PromptTools(viewer, bridge, PromptLayers(viewer, bridge), bridge.services.segmenting)
+    _tools[viewer] = weakref.ref(tools)
+    return Binding(bridge.services, bridge, tools)
+
+
+def bound(viewer: ViewerModel) -> Binding | None:
+    """Return the binding of a viewer that has one."""
     known = _tools.get(viewer)
     tools = known() if known is not None else None
-    if tools is None:
-        bridge = LayerBridge(viewer, services or _threaded())
-        tools = PromptTools(viewer, bridge, PromptLayers(viewer, bridge), bridge.services.segmenting)
-        _tools[viewer] = weakref.ref(tools)
-    return Binding(tools.bridge.services, tools.bridge, tools)
+    return Binding(tools.bridge.services, tools.bridge, tools) if tools is not None else None
 
 
 def _threaded() -> Services:

@@ -16,7 +16,9 @@ from napari_medseg.imaging.volume import Volume
 from napari_medseg.session.services import Services
 from napari_medseg.session.session import Job
 from napari_medseg.widgets.binding import bind
+from napari_medseg.widgets.comparison_view import ComparisonView
 from napari_medseg.widgets.correct_panel import CorrectPanel
+from napari_medseg.widgets.effort_panel import EffortPanel
 from napari_medseg.widgets.export_panel import ExportPanel
 from napari_medseg.widgets.learn_panel import LearnPanel
 from napari_medseg.widgets.lesion_table import LesionTable
@@ -95,7 +97,11 @@ class MedSegDock(QWidget):
             "Open": OpenPanel(self.services),
             "Segment": SegmentPanel(self.services, self.tools, table),
             "Correct": CorrectPanel(self.services, self.bridge, self.tools),
-            "Learn": LearnPanel(self.services.learning),
+            "Learn": LearnPanel(
+                self.services.learning,
+                EffortPanel(self.services.comparing, self.services.learning),
+                ComparisonView(self.viewer, self.services),
+            ),
             "Export": ExportPanel(self.services),
         }
         self.steps = {name: Step(number, name, panel) for number, (name, panel) in enumerate(self.panels.items(), 1)}
@@ -145,7 +151,7 @@ class MedSegDock(QWidget):
 
     def _bind(self) -> None:
         events = self.session.events
-        for event in (events.volume, events.volumes, events.lesions):
+        for event in (events.volume, events.offers, events.misfit, events.lesions):
             event.connect(self._draw)
         events.message.connect(self._on_message)
         events.busy.connect(self._on_busy)
@@ -195,7 +201,7 @@ class MedSegDock(QWidget):
         export.show_state(available=has_voxels, hint="" if has_voxels else "There is nothing to export yet.")
 
     def _draw_open(self, volume: Volume | None) -> None:
-        is_choosing = bool(self.session.volumes) and volume not in self.session.volumes
+        is_choosing = self.services.opening.is_choosing or self.session.misfit is not None
         is_open = None
         if (volume, is_choosing) != self._opened:
             self._opened, is_open = (volume, is_choosing), volume is None or is_choosing

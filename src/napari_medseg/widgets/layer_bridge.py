@@ -12,6 +12,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.volume import LabelMap, Volume
@@ -131,8 +132,13 @@ class LayerBridge:
             self.viewer.dims.set_point(axis, float(layer.data_to_world(at)[work.axis]))
 
     def _adopt(self, layer: Layer) -> None:
-        """Work on a scan that somebody added to the viewer."""
-        if not isinstance(layer, Image) or self._writing:
+        """Work on a scan that somebody added to the viewer, or take the labels of a mask over."""
+        if self._writing:
+            return
+        if isinstance(layer, Labels) and "label_map" in layer.metadata.get("napari_medseg", {}):
+            # napari is still adding the layer: removing it now would leave its window behind.
+            QTimer.singleShot(0, partial(self._take_over, layer))
+        if not isinstance(layer, Image):
             return
         volume = scan_view.volume_of(layer)
         if volume is not None:
@@ -146,6 +152,15 @@ class LayerBridge:
                 return
             self._images[id(volume)] = layer
             self.services.opening.choose(volume)
+
+    def _take_over(self, layer: Labels) -> None:
+        """Make a mask that came as a layer part of the open scan's lesions."""
+        if layer not in self.viewer.layers or self.session.work is None or layer in self._labels.values():
+            return
+        label_map: LabelMap = layer.metadata["napari_medseg"]["label_map"]
+        with self._writes():
+            self.viewer.layers.remove(layer)
+        self.services.opening.take_mask(label_map)
 
     def _on_inserted(self, event: Any) -> None:
         self._adopt(event.value)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QIcon, QImage, QPainter, QPixmap
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFrame, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFrame, QLabel, QVBoxLayout, QWidget
 
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.session.services import Services
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import Look
+from napari_medseg.widgets.misfit_box import MisfitBox
 from napari_medseg.widgets.recovery_box import RecoveryBox
+from napari_medseg.widgets.series_chooser import SeriesChooser
 from napari_medseg.widgets.step import button, column, repolish, row
-
-_THUMBNAIL = 48
 
 
 class OpenPanel(QWidget):
@@ -36,7 +34,7 @@ class OpenPanel(QWidget):
         self._build()
         session = self.session
         session.events.volume.connect(self._draw)
-        session.events.volumes.connect(self._draw)
+        session.events.offers.connect(self._draw)
         self._draw()
 
     def set_look(self, look: Look) -> None:
@@ -66,21 +64,16 @@ class OpenPanel(QWidget):
         self._scans = QComboBox()
         self._scans.setToolTip("The scan that you work on")
         self._scans.activated.connect(lambda index: self.services.opening.choose(self.services.opening.scans[index]))
-        self._series = QListWidget()
-        self._series.setIconSize(QSize(_THUMBNAIL, _THUMBNAIL))
-        self._series.setSpacing(2)
-        self._series.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._series.itemActivated.connect(self._on_series)
-        self._series.itemClicked.connect(self._on_series)
         layout = column(self)
-        for widget in (RecoveryBox(self.services), self._drop, self._scans, self._series):
+        recovery, chooser, misfit = RecoveryBox(self.services), SeriesChooser(self.services), MisfitBox(self.services)
+        for widget in (recovery, misfit, self._drop, self._scans, chooser):
             layout.addWidget(widget)
         layout.addLayout(row(self._open, self._folder, stretch=0))
         layout.addLayout(row(self._sample, self._mask, stretch=0))
 
     def _draw(self, _value: object = None) -> None:
         volume, scans = self.session.volume, self.services.opening.scans
-        self._drop.setVisible(volume is None and not self.session.volumes)
+        self._drop.setVisible(volume is None and not self.session.offers)
         self._sample.setVisible(volume is None)
         self._mask.setVisible(volume is not None)
         self._open.setProperty("role", "main" if volume is None else "")
@@ -92,21 +85,6 @@ class OpenPanel(QWidget):
         self._scans.addItems([scan.name or "scan" for scan in scans])
         if volume is not None:
             self._scans.setCurrentIndex(next(i for i, scan in enumerate(scans) if scan is volume))
-        self._draw_series()
-
-    def _draw_series(self) -> None:
-        volumes = self.session.volumes
-        self._series.setVisible(bool(volumes))
-        self._series.clear()
-        for volume in volumes:
-            item = QListWidgetItem(QIcon(_picture(thumbnail(volume))), series_text(volume))
-            item.setToolTip("Click to open this series")
-            self._series.addItem(item)
-        self._series.setFixedHeight(min(4, len(volumes)) * (_THUMBNAIL + 8) + 10)
-
-    def _on_series(self, item: QListWidgetItem) -> None:
-        volume = self.session.volumes[self._series.row(item)]
-        self.services.opening.choose(volume)
 
     def _on_open(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a scan", "", "Scans (*);;All files (*)")
@@ -184,36 +162,8 @@ def describe(volume: Volume) -> str:
     return " · ".join(part for part in (volume.modality, size_text(volume)) if part)
 
 
-def series_text(volume: Volume) -> str:
-    """Return the two lines that tell one series from another."""
-    return " · ".join(part for part in (volume.modality, volume.name) if part) + f"\n{size_text(volume)}"
-
-
 def size_text(volume: Volume) -> str:
     """Return size in voxels and spacing, fastest axis first."""
     size = "×".join(str(n) for n in reversed(volume.data.shape))
     spacing = "×".join(f"{step:.2f}".rstrip("0").rstrip(".") for step in reversed(volume.spacing_mm))
     return f"{size} · {spacing} mm"
-
-
-def thumbnail(volume: Volume) -> NDArray[np.uint8]:
-    """Return the middle slice as a small grey picture."""
-    middle = np.asarray(volume.data[volume.data.shape[0] // 2], np.float32)
-    step = max(1, max(middle.shape) // (2 * _THUMBNAIL))
-    small = middle[::step, ::step]
-    low, high = np.percentile(small, (1, 99))
-    return np.ascontiguousarray((np.clip((small - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8))
-
-
-def _picture(grey: NDArray[np.uint8]) -> QPixmap:
-    """Return a square picture, black where the slice does not fill it."""
-    height, width = grey.shape
-    image = QImage(grey.tobytes(), width, height, width, QImage.Format.Format_Grayscale8)
-    mode = Qt.AspectRatioMode.KeepAspectRatio
-    small = image.scaled(_THUMBNAIL, _THUMBNAIL, mode, Qt.TransformationMode.SmoothTransformation)
-    square = QPixmap(_THUMBNAIL, _THUMBNAIL)
-    square.fill(Qt.GlobalColor.black)
-    painter = QPainter(square)
-    painter.drawImage((_THUMBNAIL - small.width()) // 2, (_THUMBNAIL - small.height()) // 2, small)
-    painter.end()
-    return square

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from napari_medseg.errors import MedSegError
+
+if TYPE_CHECKING:
+    from napari_medseg.imaging.volume import Volume
+    from napari_medseg.session.open import OpenController
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 Paths = str | Sequence[str]
 
 # Files that are pictures more often than scans: what is no scan goes on to napari's own reader.
 _PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-_FEW_LABELS = 32
-_MASK_WORDS = {"mask", "masks", "label", "labels", "labelmap", "seg", "segmentation", "gt", "truth", "lesion", "roi"}
+# What napari takes for "read, and there is no layer to add".
+_NOTHING_TO_ADD: list[Any] = [(None,)]
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerTuple]] | None:
@@ -60,29 +61,59 @@ def read(path: Paths) -> list[LayerTuple]:
     from napari import current_viewer
 
     from napari_medseg.widgets import scan_view
+    from napari_medseg.widgets.scan_layers import volume_of
 
-    layers = [layer for each in _distinct(path) for layer in _read_one(each)]
+    paths = _distinct(path)
     viewer = current_viewer()
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    opening = _opening_of(viewer)
+    if opening is not None and len(paths) == 1 and _is_for_the_dock(paths[0], opening):
+        opening.open(paths[0])
+        return _NOTHING_TO_ADD
+    known = [volume_of(layer) for layer in viewer.layers] if viewer is not None else []
+    scans = tuple(volume for volume in known if volume is not None)
+    layers = [layer for each in paths for layer in _read_one(each, scans)]
     if viewer is not None:
         scan_view.furnish(viewer)
-    attributes = [each for _, each, _ in layers] + [
-        {"metadata": each.metadata} for each in (viewer.layers if viewer else ())
-    ]
-    _join_scans(layers, [each.get("metadata", {}).get("napari_medseg", {}).get("volume") for each in attributes])
+    volumes = [each.get("metadata", {}).get("napari_medseg", {}).get("volume") for _, each, _ in layers]
+    _join_scans(layers, [*(volume for volume in volumes if volume is not None), *scans])
     return layers
 
 
+def _opening_of(viewer: Any) -> OpenController | None:
+    """Return what opens scans for the viewer's dock, where it has one."""
+    from napari_medseg.widgets.binding import bound
+
+    binding = bound(viewer) if viewer is not None else None
+    return binding.services.opening if binding is not None else None
+
+
+def _is_for_the_dock(path: Path, opening: OpenController) -> bool:
+    """Whether the dock must ask or place something: a mask beside an open scan, or a folder of several series."""
+    from napari_medseg.imaging.mask_or_scan import may_be_mask
+
+    has_scan = bool(opening.scans) or opening.is_reading
+    return path.is_dir() or (path.is_file() and has_scan and may_be_mask(path))
+
+
 def _join_scans(layers: list[LayerTuple], volumes: list[Any]) -> None:
-    """Tell each mask which of the known scans it lies on, voxel for voxel."""
+    """Tell each mask which of the known scans it lies on, voxel for voxel; warn where it lies on none."""
+    from napari.utils.notifications import show_warning
+
+    from napari_medseg.imaging.mask_fit import misfit, scan_of_mask
     from napari_medseg.imaging.orientation import same_grid
 
     for _, attributes, kind in layers:
         own = attributes.get("metadata", {}).get("napari_medseg", {})
         if kind == "labels" and "label_map" in own and "volume" not in own:
-            on_it = (volume for volume in volumes if volume is not None and same_grid(volume, own["label_map"]))
-            volume = next(on_it, None)
-            if volume is not None:
+            label_map = own["label_map"]
+            volume = scan_of_mask(label_map, volumes)
+            if volume is not None and same_grid(volume, label_map):
                 own["volume"] = volume
+            elif volume is None and volumes:
+                show_warning(
+                    f"{misfit(label_map, volumes[0])} It is shown on its own grid; the MedSeg dock can resample."
+                )
 
 
 def _distinct(path: Paths) -> list[Path]:
@@ -102,14 +133,15 @@ def _looks_like_dicom(path: Path) -> bool:
         return False
 
 
-def _read_one(path: Path) -> list[LayerTuple]:
+def _read_one(path: Path, known: tuple[Volume, ...]) -> list[LayerTuple]:
     from napari.utils.notifications import show_warning
 
     from napari_medseg.imaging.files import read_volumes
+    from napari_medseg.imaging.mask_or_scan import has_few_values, may_be_mask
     from napari_medseg.widgets.scan_view import layer_arguments
 
-    if path.is_file() and _may_be_label_map(path):
-        labels = _read_labels(path)
+    if path.is_file() and may_be_mask(path):
+        labels = _read_labels(path, known)
         if labels:
             return labels
     try:
@@ -123,66 +155,38 @@ def _read_one(path: Path) -> list[LayerTuple]:
     scans, masks = [], []
     for volume in volumes:
         file = path if path.is_file() else volume.path
-        mask = _read_labels(file) if file is not None and file.is_file() and _is_mask(volume.data, file) else []
+        is_mask = file is not None and file.is_file() and (has_few_values(volume.data) or may_be_mask(file))
+        mask = _read_labels(file, known) if file is not None and is_mask else []
         masks += mask
         if not mask:
             scans.append((volume.data, layer_arguments(volume), "image"))
     return [*scans, *masks]
 
 
-def _is_mask(data: NDArray[Any], file: Path) -> bool:
-    """Whether what was read as a scan is a mask by its values, or by its values and its name."""
-    step = tuple(slice(None, None, max(1, n // 64)) for n in data.shape)
-    few = data.dtype.kind in "iu" and data.min() == 0 < data.max() <= 255 and len(np.unique(data[step])) <= _FEW_LABELS
-    return bool(few) or _may_be_label_map(file)
-
-
-def _may_be_label_map(path: Path) -> bool:
-    """Whether a name says mask, or a DICOM header says segmentation."""
-    name = path.name.lower()
-    for separator in "-. ":
-        name = name.replace(separator, "_")
-    return bool(_MASK_WORDS & set(name.split("_"))) or _is_dicom_segmentation(path)
-
-
-def _is_dicom_segmentation(path: Path) -> bool:
-    if not _looks_like_dicom(path):
-        return False
-    import pydicom
-
-    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
-    return str(header.get("Modality", "")) == "SEG"
-
-
-def _read_labels(path: Path) -> list[LayerTuple]:
+def _read_labels(path: Path, scans: tuple[Volume, ...]) -> list[LayerTuple]:
     """Read a label map as a Labels layer; nothing where the file turns out to be a scan."""
     from napari.utils.notifications import show_warning
 
-    from napari_medseg.imaging.files import read_label_map
+    from napari_medseg.imaging.mask_fit import fitted, read_mask_of, scan_of_mask
+    from napari_medseg.imaging.mask_or_scan import is_surely_mask, looks_like_labels
     from napari_medseg.imaging.suffixes import stem_of
     from napari_medseg.widgets.labels_layer import label_map_arguments
 
-    sure = path.name.lower().endswith(".seg.nrrd") or _is_dicom_segmentation(path)
+    sure = is_surely_mask(path)
     try:
-        label_map = read_label_map(path)
+        label_map = read_mask_of(path, scans)
     except MedSegError:
         if sure:
             raise
         return []
-    if not sure and not _looks_like_labels(label_map.data):
+    if not sure and not looks_like_labels(label_map.data):
         return []
+    # A DICOM SEG leaves empty slices out: on its scan it covers the whole grid.
+    scan = scan_of_mask(label_map, scans)
+    label_map = (fitted(label_map, scan) if scan is not None else None) or label_map
     for warning in label_map.warnings:
         show_warning(warning)
     return [(label_map.data, label_map_arguments(label_map, name=stem_of(path)), "labels")]
-
-
-def _looks_like_labels(data: NDArray[Any]) -> bool:
-    """Whether whole numbers are labels, not intensities: few of them, or most neighbours alike."""
-    if len(np.unique(data)) <= _FEW_LABELS:
-        return True
-    inside = data[..., 1:] > 0
-    alike = (data[..., 1:] == data[..., :-1])[inside]
-    return alike.size == 0 or float(alike.mean()) > 0.5
 
 
 def _read_as_picture(path: Path, refusal: MedSegError) -> list[LayerTuple]:

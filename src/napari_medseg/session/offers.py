@@ -1,0 +1,151 @@
+"""What a file or folder offers where it holds several scans, known before any of them is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseg.errors import Cancelled, ImagingError
+from napari_medseg.imaging.orientation import acquisition_axis
+from napari_medseg.imaging.volume import LabelMap, Volume
+
+if TYPE_CHECKING:
+    from napari_medseg.imaging.dicom import SeriesInfo
+
+_PICTURE = 96
+_LISTING, _PICTURES = 0.7, 0.3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Offer:
+    """One scan to choose.
+
+    Parameters
+    ----------
+    name : str
+        Series description or file name.
+    modality : str
+        DICOM's two letters, or empty.
+    shape : tuple of int
+        Columns, rows, slices.
+    spacing_mm : tuple of float
+        Between columns, rows, slices.
+    picture : ndarray of uint8, shape (rows, columns)
+        The middle slice, small.
+    warnings : tuple of str
+        What a reader has to assume.
+    refusal : str
+        Why it cannot be opened; empty where it can.
+    read : callable
+        Returns its volumes (several for a cine).
+    """
+
+    name: str
+    modality: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    picture: NDArray[np.uint8]
+    warnings: tuple[str, ...]
+    refusal: str
+    read: Callable[[], tuple[Volume, ...]] = field(repr=False)
+
+
+Progress = Callable[[float], None]
+ShouldStop = Callable[[], bool]
+
+
+def look_into(path: Path, *, progress: Progress, should_stop: ShouldStop) -> tuple[Volume, ...] | tuple[Offer, ...]:
+    """Read the one scan that a path holds, or say which ones it offers; DICOM series are listed by their headers.
+
+    Raises
+    ------
+    ImagingError
+        If nothing there can be read.
+    Cancelled
+        If ``should_stop`` said so.
+    """
+    from napari_medseg.imaging.files import read_volumes
+
+    infos = _series(path, progress, should_stop) if path.is_dir() else ()
+    if len(infos) < 2:
+        volumes = read_volumes(path)
+        if should_stop():
+            raise Cancelled("Stopped.")
+        return volumes if len(volumes) == 1 else tuple(offer_of_volume(volume) for volume in volumes)
+    offers = []
+    for done, info in enumerate(infos):
+        if should_stop():
+            raise Cancelled("Stopped.")
+        offers.append(_offer_of_series(info))
+        progress(_LISTING + _PICTURES * (done + 1) / len(infos))
+    return (*offers, *_others(path))
+
+
+def offer_of_volume(volume: Volume) -> Offer:
+    """Offer a scan that is in memory already."""
+    z, y, x = volume.data.shape
+    slices_mm, rows_mm, columns_mm = volume.spacing_mm
+    return Offer(
+        name=volume.name,
+        modality=volume.modality,
+        shape=(x, y, z),
+        spacing_mm=(columns_mm, rows_mm, slices_mm),
+        picture=picture_of(volume),
+        warnings=volume.warnings,
+        refusal="",
+        read=lambda: (volume,),
+    )
+
+
+def picture_of(volume: Volume | LabelMap) -> NDArray[np.uint8]:
+    """Return the middle slice of the plane of acquisition as a small grey picture."""
+    axis = acquisition_axis(volume)
+    middle = np.asarray(volume.data.take(volume.data.shape[axis] // 2, axis))
+    if axis:  # superior is up
+        middle = middle[::-1]
+    step = max(1, max(middle.shape) // _PICTURE)
+    small = np.nan_to_num(middle[::step, ::step].astype(np.float32))
+    low, high = np.percentile(small, (1, 99))
+    return np.ascontiguousarray((np.clip((small - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8))
+
+
+def _series(path: Path, progress: Progress, should_stop: ShouldStop) -> tuple[SeriesInfo, ...]:
+    from napari_medseg.imaging.dicom import list_series
+
+    try:
+        return list_series(path, progress=lambda share: progress(_LISTING * share), should_stop=should_stop)
+    except ImagingError:
+        return ()  # no DICOM here: the readers of the other formats say what there is
+
+
+def _offer_of_series(info: SeriesInfo) -> Offer:
+    slices_mm, rows_mm, columns_mm = info.spacing_mm
+    frames = (f"{info.n_frames} frames",) if info.n_frames > 1 else ()
+    return Offer(
+        name=" - ".join((info.description or info.folder.name, *frames)),
+        modality=info.modality,
+        shape=(info.shape[1], info.shape[0], info.n_slices),
+        spacing_mm=(columns_mm, rows_mm, slices_mm),
+        picture=info.thumbnail(),
+        warnings=info.warnings,
+        refusal=info.refusal,
+        read=lambda: _read_series(info),
+    )
+
+
+def _read_series(info: SeriesInfo) -> tuple[Volume, ...]:
+    from napari_medseg.imaging.files import read_listed_series
+
+    return read_listed_series(info)
+
+
+def _others(path: Path) -> tuple[Offer, ...]:
+    """Scans of other formats beside the series."""
+    from napari_medseg.imaging.files import read_other_scans
+
+    return tuple(offer_of_volume(volume) for volume in read_other_scans(path))
