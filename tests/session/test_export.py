@@ -33,8 +33,7 @@ def services(scan, model):
     return made
 
 
-ENDINGS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "seg-nrrd": ".seg.nrrd", "metaimage": ".mha", "stl": ".stl"}
-ENDINGS["obj"] = ".obj"
+ENDINGS = {
     "nifti": ".nii.gz",
     "nrrd": ".nrrd",
     "seg-nrrd": ".seg.nrrd",
