@@ -10,6 +10,7 @@ from napari_medseg.home import home_folder
 from napari_medseg.learning.corrections import CorrectionStore
 from napari_medseg.models.library import Library
 from napari_medseg.session.answers import load
+from napari_medseg.session.compare import CompareController
 from napari_medseg.session.correct import CorrectController
 from napari_medseg.session.export import ExportController
 from napari_medseg.session.learn import LearnController
@@ -32,7 +33,7 @@ class Services:
         The state.
     editor : Editor
         Makes the undoable steps.
-    opening, segmenting, correcting, learning, exporting, recovery, table
+    opening, segmenting, correcting, learning, comparing, exporting, recovery, table
         One controller each.
     store, library
         Where corrections and models are kept.
@@ -46,6 +47,7 @@ class Services:
     segmenting: SegmentController
     correcting: CorrectController
     learning: LearnController
+    comparing: CompareController
     exporting: ExportController
     recovery: RecoveryController
     table: TableController
@@ -99,6 +101,7 @@ def build(
         segmenting=segmenting,
         correcting=correcting,
         learning=learning,
+        comparing=CompareController(session, store, library, answers, failures=failures),
         exporting=exporting,
         recovery=recovery,
         table=TableController(editor),

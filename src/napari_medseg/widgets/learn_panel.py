@@ -30,10 +30,13 @@ class LearnPanel(QWidget):
     ----------
     controller : LearnController
         Does the work.
+    more : QWidget
+        What else stands at the end of the step.
     """
 
-    def __init__(self, controller: LearnController) -> None:
+    def __init__(self, controller: LearnController, *more: QWidget) -> None:
         super().__init__()
+        self._further = more
         self.controller, self.session = controller, controller.session
         self._look: Look | None = None
         self._build()
@@ -48,6 +51,8 @@ class LearnPanel(QWidget):
         self._plot.set_look(look)
         self._start.setIcon(icon("wand", look.on_accent, off=look.faint))
         self._back.setIcon(icon("undo", look.text, off=look.faint))
+        for widget in self._further:
+            widget.set_look(look)
         self.draw()
 
     def draw(self, *_values: object) -> None:
@@ -113,6 +118,8 @@ class LearnPanel(QWidget):
             layout.addWidget(widget)
         layout.addLayout(row(self._heading, self._back, stretch=0))
         layout.addLayout(self._versions)
+        for widget in self._further:
+            layout.addWidget(widget)
         self._timer, self._recount = QTimer(self), QTimer(self)
         self._timer.setInterval(_POLL_MS)
         self._timer.timeout.connect(self._on_tick)

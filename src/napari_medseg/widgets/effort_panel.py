@@ -1,0 +1,168 @@
+"""The accepted corrections: what each took, pinning them, old against new version; what learning bought, as CSV too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_medseg.learning.effort import Effort
+from napari_medseg.session.compare import CompareController
+from napari_medseg.session.learn import LearnController
+from napari_medseg.widgets.effort_plot import EffortPlot
+from napari_medseg.widgets.icons import icon
+from napari_medseg.widgets.look import GAP, Look
+from napari_medseg.widgets.step import button, dim, row
+
+PIN, SCAN, SECONDS, VOXELS, CLICKS = range(5)
+_ROW, _MOST_ROWS = 26, 6
+_HEADINGS = {
+    PIN: ("", "Pinned cases do not teach: no new version may get worse on them. Click to pin or unpin."),
+    SCAN: ("Scan", "The corrected scan, newest at the top"),
+    SECONDS: ("s", "Seconds that the correction took, pauses left out"),
+    VOXELS: ("voxels", "Voxels that you changed in the proposal"),
+    CLICKS: ("clicks", "Clicks, boxes and scribbles that you gave"),
+}
+
+
+class EffortPanel(QWidget):
+    """One row a correction, and the means of each version below.
+
+    Parameters
+    ----------
+    controller : CompareController
+        Knows the corrections.
+    learning : LearnController
+        Tells when there are new ones.
+    """
+
+    def __init__(self, controller: CompareController, learning: LearnController) -> None:
+        super().__init__()
+        self.controller, self.learning = controller, learning
+        self._cases: tuple[Effort, ...] = ()
+        self._look: Look | None = None
+        self._build()
+        learning.changed.connect(self._on_changed)
+        controller.changed.connect(self.draw)
+
+    @property
+    def selected(self) -> str:
+        """Name of the correction that is selected; the newest one if none is, empty where there is none."""
+        at = self._table.currentRow()
+        if not self._cases:
+            return ""
+        return self._cases[at if 0 <= at < len(self._cases) else 0].correction
+
+    def set_look(self, look: Look) -> None:
+        """Redraw in the theme's colours."""
+        self._look = look
+        self._plot.set_look(look)
+        self._compare.setIcon(icon("eye", look.text, off=look.faint))
+        self._save.setIcon(icon("save", look.text, off=look.faint))
+        if self._body.isVisible():
+            self.draw()
+
+    def draw(self) -> None:
+        """Read the cards and draw them."""
+        self._cases = self.controller.cases()[::-1]
+        self._table.setRowCount(len(self._cases))
+        for index, case in enumerate(self._cases):
+            self._draw_row(index, case)
+        self._table.setFixedHeight((min(_MOST_ROWS, len(self._cases)) + 1) * _ROW + 4)
+        self._table.setVisible(bool(self._cases))
+        self._empty.setVisible(not self._cases)
+        self._plot.show_means(self.controller.means())
+        self._save.setEnabled(bool(self._cases))
+        self._compare.setEnabled(bool(self._cases) and self.controller.versions() is not None)
+
+    def _build(self) -> None:
+        self._open = button("Corrections and what they bought", "What corrections took before and after each version")
+        self._open.setCheckable(True)
+        self._open.toggled.connect(self._on_open)
+        self._body, self._plot = QWidget(), EffortPlot()
+        self._empty = dim("No correction yet: accept one first.")
+        self._table = self._made_table()
+        self._compare = button(
+            "Compare versions", "Show what the old and the new version answer on the selected case, side by side"
+        )
+        self._compare.clicked.connect(lambda: self.controller.compare(self.selected))
+        self._save = button("Save as CSV", "One line a correction: seconds, voxels, clicks, version")
+        self._save.clicked.connect(self._on_save)
+        body = QVBoxLayout(self._body)
+        body.setContentsMargins(0, 0, 0, 0)
+        body.setSpacing(GAP)
+        for widget in (self._empty, self._table):
+            body.addWidget(widget)
+        body.addLayout(row(self._compare, self._save, stretch=0))
+        body.addWidget(self._plot)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(GAP)
+        layout.addWidget(self._open)
+        layout.addWidget(self._body)
+        self._body.hide()
+
+    def _made_table(self) -> QTableWidget:
+        table = QTableWidget(0, len(_HEADINGS))
+        table.setAccessibleName("Accepted corrections")
+        table.verticalHeader().hide()
+        table.setShowGrid(False)
+        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        table.verticalHeader().setDefaultSectionSize(_ROW)
+        table.setIconSize(QSize(16, 16))
+        header = table.horizontalHeader()
+        header.setMinimumSectionSize(20)
+        for column, (title, tip) in _HEADINGS.items():
+            heading = QTableWidgetItem(title)
+            heading.setToolTip(tip)
+            table.setHorizontalHeaderItem(column, heading)
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(SCAN, QHeaderView.ResizeMode.Stretch)
+        table.cellClicked.connect(self._on_clicked)
+        return table
+
+    def _draw_row(self, index: int, case: Effort) -> None:
+        about = f"{case.correction}: proposed by {case.model}, accepted {case.created[:16].replace('T', ' ')} UTC"
+        texts = {SCAN: case.scan, SECONDS: f"{case.seconds:.0f}", VOXELS: str(case.voxels), CLICKS: str(case.clicks)}
+        for column in _HEADINGS:
+            item = QTableWidgetItem(texts.get(column, ""))
+            item.setToolTip(about)
+            if column > SCAN:
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            self._table.setItem(index, column, item)
+        pin = self._table.item(index, PIN)
+        if self._look is not None:
+            pin.setIcon(icon("lock", self._look.accent) if case.pinned else icon("unlock", self._look.faint))
+        pin.setToolTip("Pinned: click to let it teach again" if case.pinned else "Pin: no version may get worse on it")
+        pin.setData(Qt.ItemDataRole.AccessibleTextRole, "pinned" if case.pinned else "not pinned")
+
+    def _on_open(self, is_open: bool) -> None:
+        self._body.setVisible(is_open)
+        if is_open:
+            self.draw()
+
+    def _on_changed(self) -> None:
+        if self._body.isVisible() and not self.learning.is_running:
+            self.draw()
+
+    def _on_clicked(self, index: int, column: int) -> None:
+        if column == PIN and index < len(self._cases):
+            case = self._cases[index]
+            self.controller.pin(case.correction, not case.pinned)
+
+    def _on_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save as CSV", "corrections.csv", "CSV (*.csv)")
+        if path:
+            self.controller.export(Path(path))
