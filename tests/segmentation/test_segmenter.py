@@ -67,6 +67,21 @@ def test_clicks_are_obeyed_by_any_network(untrained: Segmenter, volume: Volume) 
     assert mask.data[outside] == 0
 
 
+@pytest.mark.parametrize("positive", [True, False], ids=["foreground only adds", "background only takes away"])
+def test_a_correction_keeps_to_its_sense(
+    untrained: Segmenter, volume: Volume, lesion: np.ndarray, positive: bool
+) -> None:
+    shifted = np.roll(lesion, 6, axis=2)
+    before = LabelMap(shifted.astype(np.uint8), volume.affine)
+    where = (9, 33, 22) if positive else (9, 33, 46)
+    assert bool(lesion[where]) is positive
+    assert bool(shifted[where]) is not positive
+    clicks = [Click(at((9, 33, 34))), Click(at(where), positive=positive)]
+    after = np.asarray(untrained.segment(volume, clicks, previous=before).data) > 0
+    assert after[where] == positive
+    assert not (shifted & ~after).any() if positive else not (after & ~shifted).any()
+
+
 @pytest.mark.parametrize(
     "prompts",
     [

@@ -26,6 +26,7 @@ LADDER_VIEWS = 7
 NARROWEST_VOXELS, WIDEST_VOXELS = 20.0, 520.0
 _MARGINS = (1.35, 2.2)
 _FILL = 1.45
+_JUST_INSIDE = np.float32(0.55)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +128,18 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> tuple[Floats, tu
     asked = [v for v in views if v is not None]
     probabilities, _ = scene.ask(asked, previous)
     k = 0 if len(asked) == 1 or not _is_cut(probabilities[0]) else 1
-    return scene.paste(probabilities[k], asked[k])
+    probability, region = scene.paste(probabilities[k], asked[k])
+    return _only_what_was_asked(probability, previous[region], scene.prompts), region
+
+
+def _only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompts: Prompts) -> Floats:
+    """Keep a correction to its sense: foreground marked last only adds to the mask, background only takes away."""
+    newest = prompts.signs[prompts.ages == 0]
+    if newest.all() and len(newest):
+        return np.where(previous > 0, np.maximum(probability, _JUST_INSIDE), probability)
+    if len(newest) and not newest.any():
+        return np.where(previous > 0, probability, np.float32(0))
+    return probability
 
 
 def _is_cut(probability: Floats) -> bool:
