@@ -17,6 +17,10 @@ from napari_medseg.imaging.suffixes import stem_of
 from napari_medseg.imaging.volume import DiskGrid, LabelMap, Volume
 from napari_medseg.imaging.voxels import as_labels, not_finite_warning, scaled
 
+# Positions beyond a kilometre are damage; a patient on a table lies within a few metres.
+_FARTHEST_MM = 1e6
+_SHEAR_DEGREES = 0.5
+
 
 def file_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
     """Return a file's affine, checked.
@@ -27,9 +31,25 @@ def file_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
         If it does not span three dimensions; names the file.
     """
     try:
-        return check_affine(affine)
+        checked = check_affine(affine)
+        if np.abs(checked[:3, 3]).max() > _FARTHEST_MM:
+            raise ImagingError(f"its first voxel lies at {checked[:3, 3].tolist()} mm, which is no place in a scanner")
     except ImagingError as error:
         raise ImagingError(f"{name} has an unusable orientation: {error}; export it again") from error
+    return checked
+
+
+def shear_warning(affine: NDArray[np.float64], name: str) -> tuple[str, ...]:
+    """Say that the axes of an array are not perpendicular, which the screen cannot show."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = np.abs((directions.T @ directions)[np.triu_indices(3, 1)])
+    degrees = float(np.degrees(np.arcsin(np.clip(cosines.max(), 0.0, 1.0))))
+    if degrees <= _SHEAR_DEGREES:
+        return ()
+    return (
+        f"{name} has axes that are not perpendicular (sheared by {degrees:.1f} degrees): every voxel lies where the "
+        "file says, but the screen shows them as if they were.",
+    )
 
 
 def volumes_of(
@@ -63,6 +83,7 @@ def volumes_of(
         Whether the file says how the voxels lie in the patient.
     """
     affine = file_affine(affine, path.name)
+    warnings = (*warnings, *shear_warning(affine, path.name))
     metadata = MappingProxyType({"files": (path, *(file for file in dict.fromkeys(files) if file != path))})
     volumes = []
     for index, voxels in enumerate(stored):

@@ -102,7 +102,10 @@ def _read_stored(path: Path, *, first_only: bool) -> tuple[NiftiHeader, NDArray[
         if not header.is_pair:
             return _read_voxels(content, header, header.offset - len(block), first_only=first_only)
         content.finish()
-    with Content(_voxel_file(header_path)) as content:
+    voxels = _voxel_file(header_path)
+    # Raw voxels may begin with the two bytes that gzip begins with; their number tells.
+    is_raw = voxels.stat().st_size == header.offset + header.n_volumes * header.volume_bytes
+    with Content(voxels, packing="raw" if is_raw else "auto") as content:
         return _read_voxels(content, header, header.offset, first_only=first_only)
 
 

@@ -206,8 +206,8 @@ def _affine(fields: Any, shape: tuple[int, int, int], name: str) -> tuple[NDArra
         affine = _qform(fields, shape, name, warnings)
     else:
         affine = _from_voxel_sizes(fields, shape, name, warnings)
-    affine = file_affine(affine, name)
-    return _in_mm(affine, int(fields["xyzt_units"]), name, warnings), warnings
+    affine = _in_mm(file_affine(affine, name), int(fields["xyzt_units"]), name, warnings)
+    return file_affine(affine, name), warnings
 
 
 def _sform(fields: Any) -> NDArray[np.float64]:

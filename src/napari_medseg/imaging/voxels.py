@@ -13,6 +13,7 @@ from napari_medseg.errors import ImagingError
 _SLAB_BYTES = 4 * 1024 * 1024
 _MAX_LABEL = 65535
 _ROUNDING = 1e-3
+_WHOLE_TYPES = (np.int16, np.uint16, np.int32)
 
 
 def slabs(array: NDArray[Any]) -> Iterator[slice]:
@@ -30,9 +31,15 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def scaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
-    """``stored * slope + intercept``: the stored array itself where that changes nothing, else a float array."""
+    """``stored * slope + intercept``, integers where all of it is whole numbers that 32 bits hold, else floats.
+
+    The stored array is given back where that changes nothing, and used again where the result is as wide.
+    """
     if slope == 1.0 and intercept == 0.0:
         return stored
+    target = _whole_dtype(stored, slope, intercept)
+    if target is not None:
+        return _scaled_whole(stored, int(slope), int(intercept), target)
     out = np.empty(stored.shape, scaled_dtype(stored.dtype, slope, intercept))
     with np.errstate(over="ignore", invalid="ignore"):
         for slab in slabs(stored):
@@ -40,8 +47,29 @@ def scaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]
     return out
 
 
+def _whole_dtype(stored: NDArray[Any], slope: float, intercept: float) -> np.dtype[Any] | None:
+    """Integer type of the intensities: int16 or uint16 where they fit, else int32; None where they are no integers."""
+    if stored.dtype.kind not in "iu" or not (slope.is_integer() and intercept.is_integer()):
+        return None
+    ends = [
+        int(end) * int(slope) + int(intercept)
+        for slab in slabs(stored)
+        for end in (stored[slab].min(), stored[slab].max())
+    ]
+    fitting = (t for t in _WHOLE_TYPES if np.iinfo(t).min <= min(ends) and max(ends) <= np.iinfo(t).max)
+    found = next(fitting, None)
+    return None if found is None else np.dtype(found)
+
+
+def _scaled_whole(stored: NDArray[Any], slope: int, intercept: int, target: np.dtype[Any]) -> NDArray[Any]:
+    out = stored.view(target) if stored.dtype.itemsize == target.itemsize else np.empty(stored.shape, target)
+    for slab in slabs(stored):
+        out[slab] = stored[slab].astype(np.int64) * slope + intercept
+    return out
+
+
 def scaled_dtype(stored: np.dtype[Any], slope: float, intercept: float) -> np.dtype[Any]:
-    """Type of the intensities: the stored one where scaling changes nothing, else float32 (float64 stays)."""
+    """Widest type that intensities may need: the stored one where scaling changes nothing, else a float."""
     if slope == 1.0 and intercept == 0.0:
         return stored.newbyteorder("=")
     return np.dtype(np.float64 if stored == np.float64 else np.float32)

@@ -614,7 +614,6 @@ def other_files_beside_the_scan(folder: Path) -> None:
     save_slices(folder, series())
     (folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
     (folder / "report.pdf").write_bytes(b"%PDF-1.4")
-    (folder / "empty").write_bytes(b"")
     save(folder / "sr", image_header("1.2.840.10008.5.1.4.1.1.88.11", "SR"))
     save(folder / "rs", image_header("1.2.840.10008.5.1.4.1.1.481.3", "RTSTRUCT"))
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.imaging.dicom.elements import DamagedDicom
-from napari_medseg.imaging.dicom.layout import RLE, PixelLayout
+from napari_medseg.imaging.dicom.layout import ENCAPSULATED_NATIVE, RLE, PixelLayout
 
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -35,7 +35,9 @@ def decode_frame(data: bytes, transfer_syntax: str, layout: PixelLayout) -> NDAr
     DamagedDicom
         If the stream is damaged, of another size than the header says, or of an unsupported kind.
     """
-    if transfer_syntax == RLE:
+    if transfer_syntax == ENCAPSULATED_NATIVE:
+        samples = _native_frame(data, layout)
+    elif transfer_syntax == RLE:
         samples = _decode_rle(data, layout)
     elif data.startswith(b"\xff\xd8"):
         samples = _decode_jpeg(data, layout)
@@ -53,6 +55,18 @@ def luminance(samples: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
     if layout.photometric.startswith("YBR_FULL"):
         return np.ascontiguousarray(samples[..., 0])
     return np.asarray(np.rint(samples.astype(np.float32) @ _LUMINANCE).astype(layout.dtype))
+
+
+def _native_frame(data: bytes, layout: PixelLayout) -> NDArray[Any]:
+    n_samples = layout.rows * layout.columns * layout.n_samples
+    if layout.bits_allocated < 8 or layout.photometric == "YBR_FULL_422" or len(data) < layout.frame_bytes:
+        raise DamagedDicom(f"its uncompressed fragment has {len(data)} of {layout.frame_bytes} bytes")
+    samples = np.frombuffer(data, layout.dtype.newbyteorder("<"), n_samples).astype(layout.dtype)
+    if layout.n_samples == 1:
+        return samples.reshape(layout.rows, layout.columns)
+    if layout.is_planar:
+        return np.moveaxis(samples.reshape(layout.n_samples, layout.rows, layout.columns), 0, -1)
+    return samples.reshape(layout.rows, layout.columns, layout.n_samples)
 
 
 def _decode_rle(data: bytes, layout: PixelLayout) -> NDArray[Any]:

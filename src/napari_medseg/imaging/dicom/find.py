@@ -16,6 +16,7 @@ from napari_medseg.imaging.dicom.file import NotDicom
 from napari_medseg.imaging.dicom.headers import NotAnImage, Plane, UnusableImage, read_planes
 from napari_medseg.imaging.dicom.pixels import same_pixels, thumbnail
 from napari_medseg.imaging.dicom.series import Refusal, Stack, sort_into_stacks
+from napari_medseg.imaging.suffixes import DICOM_SUFFIXES
 
 Progress = Callable[[float], None]
 ShouldStop = Callable[[], bool]
@@ -87,6 +88,7 @@ class _Headers:
     unusable: list[tuple[Path, str, str]] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
     n_foreign: int = 0
+    empty: list[Path] = field(default_factory=list)
 
 
 def find_series(
@@ -146,6 +148,8 @@ def _read_headers(paths: list[Path], progress: Progress | None, should_stop: Sho
             headers.planes += read_planes(path)
         except NotDicom:
             headers.n_foreign += 1
+            if path.suffix.lower() in DICOM_SUFFIXES or path.stat().st_size == 0:
+                headers.empty.append(path)
         except NotAnImage as error:
             headers.others[str(error)] = headers.others.get(str(error), 0) + 1
         except UnusableImage as error:
@@ -164,6 +168,8 @@ def _why_nothing(path: Path, headers: _Headers) -> str:
             f" ({len(headers.unusable) - 1} more files could not be read either)" if len(headers.unusable) > 1 else ""
         )
         return f"Cannot read '{file}': {reason}; export or copy it again{more}."
+    if list(headers.others) == ["a DICOMDIR"]:
+        return f"'{path}' is a DICOMDIR, the index of a disc; open the folder that it lies in."
     if list(headers.others) == ["a segmentation"]:
         return f"'{path}' is no scan but a segmentation; open it as a mask."
     if headers.others:
@@ -186,6 +192,9 @@ def _without_damaged(stacks: list[Stack], headers: _Headers) -> tuple[list[Stack
         stacks = [stack for stack in stacks if stack not in of_series]
         why = f"'{path.name}' cannot be read ({reason}); export or copy it again"
         refusals.append(Refusal(series_uid, of_series[0].first.file.description, why))
+    if headers.empty:
+        more = f" (and {len(headers.empty) - 1} more like it)" if len(headers.empty) > 1 else ""
+        notes.append(f"'{headers.empty[0].name}'{more} is empty or no DICOM file: slices may be missing.")
     return stacks, refusals, notes
 
 

@@ -183,8 +183,15 @@ def image_file(opened: DicomFile) -> ImageFile:
         place=place,
         is_flat_modality=modality in _FLAT_MODALITIES or _is_secondary_capture(opened.sop_class_uid),
         gantry_tilt_degrees=elements.number(0x00181120, b"DS") or 0.0,
-        warnings=warnings,
+        warnings=(*warnings, *_detector_warning(elements)),
     )
+
+
+def _detector_warning(elements: Elements) -> tuple[str, ...]:
+    """Say that lengths of a projection are those at its detector, where nobody calibrated them."""
+    if 0x00181164 not in elements or 0x00280030 in elements or 0x52009230 in elements:
+        return ()
+    return ("Pixel spacing is that at the detector: lengths in the patient are smaller, by the unknown magnification.",)
 
 
 def _is_secondary_capture(sop_class_uid: str) -> bool:
@@ -219,6 +226,9 @@ def _classic_marks(elements: Elements) -> tuple[tuple[str, object], ...]:
         ("trigger time", elements.text(0x00181060)),
         ("convolution kernel", elements.text(0x00181210)),
         ("gradient direction", elements.numbers(0x00189089, b"FD")[:3]),
+        ("frame reference time", elements.text(0x00541300)),
+        ("acquisition time", elements.text(0x00080032)),
+        ("content time", elements.text(0x00080033)),
     )
 
 

@@ -16,6 +16,8 @@ from napari_medseg.imaging.dicom.file import (
     DicomFile,
 )
 
+# Native frames in fragments.
+ENCAPSULATED_NATIVE = "1.2.840.10008.1.2.1.98"
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 RLE = "1.2.840.10008.1.2.5"
 _JPEG_PREFIX = "1.2.840.10008.1.2.4."
@@ -29,7 +31,7 @@ _MOST_COMPRESSION = 1000
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """Shape and type of one frame as stored."""
+    """Shape and type of one frame as stored; ``padding`` are the bits of a padding value outside of those in use."""
 
     rows: int
     columns: int
@@ -41,6 +43,7 @@ class PixelLayout:
     is_signed: bool
     is_float: bool
     photometric: str
+    padding: int | None = None
 
     @property
     def frame_bytes(self) -> int:
@@ -130,7 +133,20 @@ def read_layout(elements: Elements) -> PixelLayout:
         is_signed=elements.integer(0x00280103) == 1,
         is_float=is_float,
         photometric=elements.word(0x00280004) or ("RGB" if n_samples == 3 else "MONOCHROME2"),
+        padding=_padding(elements, allocated, stored),
     )
+
+
+def _padding(elements: Elements, allocated: int, stored: int) -> int | None:
+    """Bits of the value that marks pixels outside of the image, where it lies outside of the bits in use; else None."""
+    raw = elements.raw(0x00280120)
+    if stored >= allocated or len(raw) < 2:
+        return None
+    value = int.from_bytes(raw[:2], "little" if elements.encoding.is_little_endian else "big")
+    if elements.integer(0x00280103) == 1:
+        signed = value - 65536 if value >= 32768 else value
+        return None if -(1 << stored - 1) <= signed < 1 << stored - 1 else value
+    return value if value >> stored else None
 
 
 def read_place(opened: DicomFile, layout: PixelLayout) -> tuple[PixelPlace, tuple[str, ...]]:

@@ -215,7 +215,10 @@ def _used_bits(frame: NDArray[Any], layout: PixelLayout) -> NDArray[Any]:
         return frame
     unused_above = frame.dtype.itemsize * 8 - layout.high_bit - 1
     # Left then right: the right shift of a signed type repeats the sign bit.
-    return np.asarray((frame << unused_above) >> (unused_above + shift))
+    used = np.asarray((frame << unused_above) >> (unused_above + shift))
+    if layout.padding is not None and shift == 0:
+        used[frame.view(f"u{frame.dtype.itemsize}") == layout.padding] = low
+    return used
 
 
 def _apply_rescale(out: NDArray[Any], plane: Plane) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,8 @@ SamePixels = Callable[[Plane, Plane], bool]
 
 _SAME_COSINE = 1e-3
 _SAME_POSITION_MM = 1e-3
+# What scanners number when they acquire several blocks of slices in one series.
+_BLOCK_MARKS = ("stack", "acquisition")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,9 +184,41 @@ def _stacks_of_group(planes: list[Plane], same_pixels: SamePixels) -> list[Stack
     parts, warnings = _split_repeats(planes, same_pixels)
     stacks = []
     for label, part in parts:
-        grid: SliceGrid = slice_grid(part)
-        stacks.append(Stack(grid.planes, grid.affine_ijk, True, label, (*warnings, *grid.warnings)))
+        for name, slab, grid, note in _grids(part):
+            both = ", ".join(text for text in (label, name) if text)
+            stacks.append(Stack(slab, grid.affine_ijk, True, both, (*warnings, *note, *grid.warnings)))
     return stacks
+
+
+def _grids(planes: list[Plane]) -> list[tuple[str, tuple[Plane | None, ...], SliceGrid, tuple[str, ...]]]:
+    """Put planes on one grid; where they are several blocks that the scanner tells apart, each on its own."""
+    try:
+        grid = slice_grid(planes)
+        return [("", grid.planes, grid, ())]
+    except NoGrid:
+        for blocks in _blocks(planes):
+            try:
+                grids = [(name, slice_grid(block)) for name, block in blocks]
+            except NoGrid:
+                continue
+            note = f"This series holds {len(grids)} blocks of slices with a gap between them; each is its own volume."
+            return [(name, grid.planes, grid, (note,)) for name, grid in grids]
+        raise
+
+
+def _blocks(planes: list[Plane]) -> Iterator[list[tuple[str, list[Plane]]]]:
+    """Ways to split planes by a mark (stack, acquisition) into blocks that lie behind each other."""
+    for n, (name, _) in enumerate(planes[0].marks):
+        if name not in _BLOCK_MARKS:
+            continue
+        groups: dict[Hashable, list[Plane]] = {}
+        for plane in planes:
+            groups.setdefault(plane.marks[n : n + 1], []).append(plane)
+        ends = sorted((distance_along_normal(p), id(group)) for group in groups.values() for p in group)
+        owners = [owner for _, owner in ends]
+        n_changes = sum(a != b for a, b in pairwise(owners))
+        if 1 < len(groups) == n_changes + 1 and min(len(group) for group in groups.values()) > 1:
+            yield [(_label(group[0], [n]), group) for group in groups.values()]
 
 
 def _at_same_position(planes: Sequence[Plane]) -> list[list[Plane]]:
@@ -228,6 +264,7 @@ def _split_repeats(
 def _split_by_marks(planes: list[Plane]) -> list[tuple[str, list[Plane]]] | None:
     """Split by echo, b-value, time, ..., adding one after the other until no two planes share a position."""
     names = [name for name, _ in planes[0].marks]
+    n_repeats = max(len(place) for place in _at_same_position(planes))
     used: list[int] = []
     for n in range(len(names)):
         if len({plane.marks[n : n + 1] for plane in planes}) < 2:
@@ -236,10 +273,24 @@ def _split_by_marks(planes: list[Plane]) -> list[tuple[str, list[Plane]]] | None
         groups: dict[Hashable, list[Plane]] = {}
         for plane in planes:
             groups.setdefault(tuple(plane.marks[m : m + 1] for m in used), []).append(plane)
-        if all(len(_at_same_position(group)) == len(group) for group in groups.values()):
-            ordered = sorted(groups.values(), key=lambda group: min(plane.instance for plane in group))
+        if _are_volumes(list(groups.values()), n_repeats):
+            ordered = sorted(groups.values(), key=lambda group: _order(group, used))
             return [(_label(group[0], used), group) for group in ordered]
     return None
+
+
+def _order(group: list[Plane], used: list[int]) -> Any:
+    return min(plane.instance for plane in group), [group[0].marks[n][1] for n in used]
+
+
+def _are_volumes(groups: list[list[Plane]], n_repeats: int) -> bool:
+    """Whether a split makes sense: no position twice in a group, and no more groups than positions are repeated.
+
+    A time that is another one in every slice would otherwise make a volume of each slice.
+    """
+    if any(len(_at_same_position(group)) != len(group) for group in groups):
+        return False
+    return len(groups) == n_repeats or min(len(group) for group in groups) > 1
 
 
 def _label(plane: Plane, used: list[int]) -> str:
