@@ -188,7 +188,10 @@ def test_links_to_nothing_or_to_themselves_are_refused(tmp_path, target):
         ({"srow_z": (3, -1e30)}, "no place in a scanner"),
         ({**QFORM_ONLY, "qoffset_y": 1e9}, "no place in a scanner"),
         ({"xyzt_units": 1, "srow_x": [2000, 0, 0, 0]}, "too large to be real"),
-        ({"xyzt_units": 3, "srow_x": [0.1, 0, 0, 0], "srow_y": [0, 0.1, 0, 0], "srow_z": [0, 0, 0.1, 0]}, "too small"),
+        (
+            {"xyzt_units": 3, "srow_x": [0.01, 0, 0, 0], "srow_y": [0, 0.01, 0, 0], "srow_z": [0, 0, 0.01, 0]},
+            "too small",
+        ),
         ({**QFORM_ONLY, "quatern_b": 0.9, "quatern_c": 0.9}, "no rotation"),
         ({"dim": [3, -32768, 8, 10, 1, 1, 1, 1]}, "size is -32768"),
         ({"dim": [3, 32767, 32767, 1, 1, 1, 1, 1]}, "ends too early"),
