@@ -13,6 +13,7 @@ import pytest
 
 from napari_medseg.session.file_lock import FileLock
 from napari_medseg.session.journal import Entry, Journal, Patch, last_table, pack, replay
+from napari_medseg.session.lesions import Proposal
 from napari_medseg.session.recovery import lesion_from, lesion_to
 from napari_medseg.session.services import build
 
@@ -55,6 +56,20 @@ def test_what_was_appended_comes_back(tmp_path):
     write(tmp_path, range(30))
     assert_holds(tmp_path, range(30))
     assert last_table(tmp_path)["reviewed"] == [29]
+
+
+def test_the_models_own_answer_is_kept_through_generations(tmp_path):
+    region, mask = (slice(1, 4), slice(0, 5), slice(2, 9)), np.random.default_rng(0).random((3, 5, 7)) > 0.5
+    journal = Journal(tmp_path, SHAPE, max_bytes=4000)
+    journal.append(Entry({"lesions": []}, proposals=((3, Proposal(region, mask)),)))
+    for number in range(150):
+        journal.append(entry(number))
+    journal.close()
+    assert not (tmp_path / "1.log").exists()
+    kept = replay(tmp_path, SHAPE).proposals
+    assert list(kept) == [3]
+    assert kept[3].region == region
+    assert np.array_equal(kept[3].mask, mask)
 
 
 def test_a_second_session_goes_on_in_a_new_generation(tmp_path):
@@ -157,6 +172,10 @@ def test_unsaved_work_is_offered_and_comes_back(services, volume):
     assert again.session.work.labels.n_voxels.tolist() == labels.n_voxels.tolist()
     [lesion] = again.session.lesions
     assert (lesion.name, lesion.prompts) == ("liver", before[0].prompts)
+    assert lesion.proposal.region == before[0].proposal.region
+    assert np.array_equal(lesion.proposal.mask, before[0].proposal.mask)
+    proposed = again.session.work.proposed_label_map(again.session.lesions).data
+    assert np.array_equal(proposed, services.session.work.proposed_label_map(before).data)
     assert again.session.reviewed == {3}
     assert again.session.unsaved == ()
     assert again.session.message == "Recovered: 1 lesions of 'scan'."

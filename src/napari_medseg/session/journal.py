@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.session.labels import bounding_region, whole_region
-from napari_medseg.session.lesions import Region
+from napari_medseg.session.lesions import Proposal, Region
 
 SYNC_EVERY_S = 5.0
 MAX_BYTES = 32 * 2**20
@@ -53,11 +53,14 @@ class Entry:
         The boxes that changed, as they are now.
     is_whole : bool
         Whether the patches are everything there is.
+    proposals : tuple of (int, Proposal)
+        What the model alone answered for a label, where that is new.
     """
 
     table: dict[str, Any]
     patches: tuple[Patch, ...] = ()
     is_whole: bool = False
+    proposals: tuple[tuple[int, Proposal], ...] = ()
 
 
 @dataclass(eq=False)
@@ -72,6 +75,8 @@ class Replay:
         The newest lesion table.
     n_entries, n_damaged : int
         Frames that were used, and that were not.
+    proposals : dict of int to Proposal
+        What the model alone answered last for each label.
     """
 
     labels: NDArray[np.uint8]
@@ -79,6 +84,7 @@ class Replay:
     table: dict[str, Any] = field(default_factory=dict)
     n_entries: int = 0
     n_damaged: int = 0
+    proposals: dict[int, Proposal] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
         """Take one more change over."""
@@ -88,6 +94,7 @@ class Replay:
         for patch in entry.patches:
             self.labels[patch.region] = patch.labels
             self.locked[patch.region] = patch.locked
+        self.proposals.update(entry.proposals)
         self.table = entry.table
         self.n_entries += 1
 
@@ -95,7 +102,7 @@ class Replay:
         """Return everything in one entry."""
         region = bounding_region((self.labels > 0) | self.locked)
         patches = () if region is None else (Patch(region, self.labels[region], self.locked[region]),)
-        return Entry(self.table, patches, is_whole=True)
+        return Entry(self.table, patches, is_whole=True, proposals=tuple(self.proposals.items()))
 
 
 class Journal:
@@ -221,6 +228,7 @@ def last_table(folder: Path) -> dict[str, Any]:
 def pack(entry: Entry) -> bytes:
     """Return the frame of an entry."""
     blobs = [zlib.compress(patch.labels.tobytes() + np.packbits(patch.locked).tobytes(), 1) for patch in entry.patches]
+    answers = [zlib.compress(np.packbits(answer.mask).tobytes(), 1) for _, answer in entry.proposals]
     about = {
         "table": entry.table,
         "whole": entry.is_whole,
@@ -228,9 +236,13 @@ def pack(entry: Entry) -> bytes:
             {"region": [[span.start, span.stop] for span in patch.region], "bytes": len(blob)}
             for patch, blob in zip(entry.patches, blobs, strict=True)
         ],
+        "proposals": [
+            {"label": label, "region": [[span.start, span.stop] for span in answer.region], "bytes": len(blob)}
+            for (label, answer), blob in zip(entry.proposals, answers, strict=True)
+        ],
     }
     text = json.dumps(about).encode()
-    payload = b"".join([_SIZE.pack(len(text)), text, *blobs])
+    payload = b"".join([_SIZE.pack(len(text)), text, *blobs, *answers])
     return _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
 
 
@@ -246,18 +258,37 @@ def unpack(payload: bytes, shape: tuple[int, int, int]) -> Entry:
     about, at, patches = json.loads(payload[_SIZE.size : _SIZE.size + size]), _SIZE.size + size, []
     for box in about["boxes"]:
         region = _region(box["region"], shape)
-        inside = tuple(span.stop - span.start for span in region)
+        inside = _size_of(region)
         n_voxels = int(np.prod(inside))
-        # The expected size caps what a damaged or foreign file can make this allocate.
-        expected = n_voxels + (n_voxels + 7) // 8
-        raw = zlib.decompressobj().decompress(payload[at : at + box["bytes"]], expected)
-        if len(raw) != expected:
-            raise ValueError("a box of the journal is damaged")
+        raw = _inflated(payload[at : at + box["bytes"]], n_voxels + (n_voxels + 7) // 8)
         labels = np.frombuffer(raw, np.uint8, n_voxels).reshape(inside)
-        bits = np.frombuffer(raw, np.uint8, offset=n_voxels)
-        patches.append(Patch(region, labels, np.unpackbits(bits, count=n_voxels).astype(bool).reshape(inside)))
+        patches.append(Patch(region, labels, _bits(raw[n_voxels:], inside)))
         at += box["bytes"]
-    return Entry(about["table"], tuple(patches), bool(about["whole"]))
+    proposals = []
+    for box in about.get("proposals", ()):
+        region = _region(box["region"], shape)
+        inside = _size_of(region)
+        raw = _inflated(payload[at : at + box["bytes"]], (int(np.prod(inside)) + 7) // 8)
+        proposals.append((int(box["label"]), Proposal(region, _bits(raw, inside))))
+        at += box["bytes"]
+    return Entry(about["table"], tuple(patches), bool(about["whole"]), tuple(proposals))
+
+
+def _size_of(region: Region) -> tuple[int, ...]:
+    return tuple(span.stop - span.start for span in region)
+
+
+def _inflated(blob: bytes, expected: int) -> bytes:
+    """Decompress; the expected size caps what a damaged or foreign file can make this allocate."""
+    raw = zlib.decompressobj().decompress(blob, expected)
+    if len(raw) != expected:
+        raise ValueError("a box of the journal is damaged")
+    return raw
+
+
+def _bits(raw: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    packed = np.frombuffer(raw, np.uint8)
+    return np.unpackbits(packed, count=int(np.prod(shape))).astype(bool).reshape(shape)
 
 
 def _entries(path: Path, shape: tuple[int, int, int]) -> Iterator[Entry | None]:

@@ -6,7 +6,7 @@ import atexit
 import json
 import shutil
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 from napari_medseg.session.file_lock import FileLock
 from napari_medseg.session.journal import Entry, Journal, Patch, last_table, replay
 from napari_medseg.session.labels import bounding_region
-from napari_medseg.session.lesions import Lesion, Region
+from napari_medseg.session.lesions import Lesion, Proposal, Region
 from napari_medseg.session.open import OpenController
 from napari_medseg.session.work import Editor, ScanWork
 
@@ -72,6 +72,7 @@ class RecoveryController:
     ) -> None:
         self.editor, self.session, self.opening, self.root, self._post = editor, editor.session, opening, root, post
         self._journals: dict[int, tuple[Journal, FileLock]] = {}
+        self._kept: dict[int, dict[int, Proposal]] = {}
         self._wanted: Unsaved | None = None
         editor.stepped.connect(self._on_stepped)
         for event in (self.session.events.lesions, self.session.events.reviewed):
@@ -117,6 +118,7 @@ class RecoveryController:
     def close(self) -> None:
         """Write everything that waits."""
         journals, self._journals = self._journals, {}
+        self._kept.clear()
         for journal, lock in journals.values():
             journal.close()
             lock.release()
@@ -126,7 +128,7 @@ class RecoveryController:
         shape: tuple[int, int, int] = work.volume.data.shape
         found = replay(unsaved.folder, shape)
         before = self.editor.table
-        lesions = tuple(lesion_from(each) for each in found.table.get("lesions", ()))
+        lesions = tuple(lesion_from(each, found.proposals) for each in found.table.get("lesions", ()))
         region = bounding_region((found.labels > 0) | found.locked)
         self.session.lesions = lesions
         self.session.active_label = int(found.table.get("active", 1))
@@ -170,7 +172,15 @@ class RecoveryController:
         }
         labels = work.labels
         patches = tuple(Patch(box, labels.data[box].copy(), labels.locked[box].copy()) for box in regions)
-        self._journal_of(work).append(Entry(table, patches))
+        self._journal_of(work).append(Entry(table, patches, proposals=self._new_proposals(work)))
+
+    def _new_proposals(self, work: ScanWork) -> tuple[tuple[int, Proposal], ...]:
+        """Answers of the model that the journal does not hold yet."""
+        kept = self._kept.setdefault(id(work), {})
+        answers = ((lesion.label, lesion.proposal) for lesion in self.session.lesions)
+        new = tuple((k, answer) for k, answer in answers if answer is not None and kept.get(k) is not answer)
+        kept.update(new)
+        return new
 
     def _journal_of(self, work: ScanWork) -> Journal:
         if id(work) not in self._journals:
@@ -215,16 +225,18 @@ def _is_forgotten(unsaved: Unsaved) -> bool:
 
 
 def lesion_to(lesion: Lesion) -> dict[str, Any]:
-    """Return a lesion as JSON holds it (without the model's own answer)."""
+    """Return a lesion as JSON holds it: of the model's own answer, whether there is one."""
     plain = {key: getattr(lesion, key) for key in ("label", "name", "colour", "visible", "locked")}
+    plain["proposed"] = lesion.proposal is not None
     return {**plain, "prompts": [{"kind": type(each).__name__.lower(), **asdict(each)} for each in lesion.prompts]}
 
 
-def lesion_from(plain: dict[str, Any]) -> Lesion:
-    """Return the lesion that JSON holds."""
+def lesion_from(plain: dict[str, Any], proposals: Mapping[int, Proposal] | None = None) -> Lesion:
+    """Return the lesion that JSON holds, with the model's own answer where that is among the proposals."""
     prompts = tuple(_prompt_from(dict(each)) for each in plain.get("prompts", ()))
     looks = {key: plain[key] for key in ("label", "name", "colour", "visible", "locked")}
-    return Lesion(**looks, prompts=prompts)
+    proposal = (proposals or {}).get(int(looks["label"])) if plain.get("proposed") else None
+    return Lesion(**looks, prompts=prompts, proposal=proposal)
 
 
 def _prompt_from(plain: dict[str, Any]) -> Prompt:
