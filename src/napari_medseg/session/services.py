@@ -39,6 +39,8 @@ class Services:
         Where corrections and models are kept.
     failures : Failures
         Where unexpected errors go.
+    display : Runner
+        Where scans are resampled to be looked at.
     """
 
     session: Session
@@ -54,12 +56,14 @@ class Services:
     store: Any
     library: Library
     failures: Failures
+    display: Runner
 
 
 def build(
     *,
     answers: Runner | None = None,
     files: Runner | None = None,
+    display: Runner | None = None,
     loader: Callable[[str], Segments] = load,
     store: Any = None,
     library: Library | None = None,
@@ -69,8 +73,9 @@ def build(
 
     Parameters
     ----------
-    answers, files : Runner, optional
-        Where the model works and where files are read and written; inline where nothing is given.
+    answers, files, display : Runner, optional
+        Where the model works, where files are read and written, and where scans are resampled to be looked at; inline
+        where nothing is given.
     loader : callable
         Loads a model by its name.
     store, library : optional
@@ -108,4 +113,5 @@ def build(
         store=store,
         library=library,
         failures=failures,
+        display=display or InlineRunner(),
     )

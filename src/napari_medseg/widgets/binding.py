@@ -50,9 +50,9 @@ def bound(viewer: ViewerModel) -> Binding | None:
 
 def _threaded() -> Services:
     post = GuiThread()
-    answers, files = ThreadRunner(post, name="medseg-model"), ThreadRunner(post, name="medseg-files")
-    services = build(answers=answers, files=files, post=post)
-    for runner in (answers, files):
+    answers, files, display = (ThreadRunner(post, name=f"medseg-{name}") for name in ("model", "files", "display"))
+    services = build(answers=answers, files=files, display=display, post=post)
+    for runner in (answers, files, display):
         weakref.finalize(services, runner.close)
     weakref.finalize(services, services.learning.close)  # a training must not outlive its window
     # The model costs seconds to load: better while the user looks at the new scan than at the first click.

@@ -13,7 +13,7 @@ from napari.utils.color import ColorValue
 from napari_medseg.imaging.orientation import acquisition_axis
 from napari_medseg.widgets import key_bindings, preferences
 from napari_medseg.widgets.orientation_letters import EDGES, PLANES, edge_letters, upright_orientation
-from napari_medseg.widgets.scan_layers import scan_layer, show_plane, volume_of
+from napari_medseg.widgets.scan_layers import scan_layer, show_plane, shown_volume, volume_of
 from napari_medseg.widgets.scan_texts import describe_position, describe_scan
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Furniture:
     def _write_letters(self) -> None:
         viewer = self._viewer()
         layer = scan_layer(viewer) if viewer is not None and self.is_visible else None
-        volume = volume_of(layer) if layer is not None else None
+        volume = shown_volume(layer) if layer is not None else None
         known = viewer is not None and volume is not None and volume.sides_are_known
         letters = edge_letters(viewer, volume) if known and volume is not None else {}
         for edge in EDGES:

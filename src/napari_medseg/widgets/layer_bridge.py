@@ -22,6 +22,7 @@ from napari_medseg.session.open import volume_of_array
 from napari_medseg.session.services import Services
 from napari_medseg.session.work import ScanWork
 from napari_medseg.widgets import scan_view
+from napari_medseg.widgets.overlay import Overlay, Shown
 from napari_medseg.widgets.strokes import StrokeRecorder, Touched
 
 OPACITY = 0.45
@@ -53,6 +54,7 @@ class LayerBridge:
         self._labels: dict[int, Labels] = {}
         self._recorders: dict[int, StrokeRecorder] = {}
         self._writing = False
+        self._overlay = Overlay(viewer, services.display, self._say)
         session = self.session
         session.events.volume.connect(self._on_volume)
         session.events.lesions.connect(self._on_lesions)
@@ -193,7 +195,21 @@ class LayerBridge:
             with self._writes():
                 self._images[id(volume)] = scan_view.add_volume(self.viewer, volume)
         self.activate()
+        with self._writes():
+            self._overlay.turn_to(volume, self._shown())
         self.bound.emit(self.labels)
+
+    def _shown(self) -> list[Shown]:
+        """Open scans of this plugin with their layers; other plugins' layers stay where they were put."""
+        found = []
+        for work in self.services.opening.works:
+            image = self._images.get(id(work.volume))
+            if isinstance(image, Image) and scan_view.volume_of(image) is not None:
+                found.append(Shown(work.volume, image, self._labels.get(id(work))))
+        return found
+
+    def _say(self, text: str) -> None:
+        self.session.message = text
 
     def _add_labels(self, work: ScanWork, image: Layer) -> Labels:
         volume, pad = work.volume, 3 - image.ndim

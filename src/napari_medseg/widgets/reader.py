@@ -77,7 +77,33 @@ def read(path: Paths) -> list[LayerTuple]:
         scan_view.furnish(viewer)
     volumes = [each.get("metadata", {}).get("napari_medseg", {}).get("volume") for _, each, _ in layers]
     _join_scans(layers, [*(volume for volume in volumes if volume is not None), *scans])
-    return layers
+    return layers if opening is not None else _laid_over(layers, scans)
+
+
+def _laid_over(layers: list[LayerTuple], scans: tuple[Volume, ...]) -> list[LayerTuple]:
+    """Place layers along the axes of the viewer's first scan; the dock does this by itself."""
+    from napari.utils.notifications import show_warning
+
+    from napari_medseg.imaging.frames import frame_of, place_in, turned_into
+    from napari_medseg.widgets.scan_layers import SUFFIX
+
+    owns = [attributes.get("metadata", {}).get("napari_medseg", {}) for _, attributes, _ in layers]
+    first = next(iter((*scans, *(own["volume"] for own in owns if "volume" in own))), None)
+    if first is None:
+        return layers
+    frame, found = frame_of(first.affine), []
+    for (data, attributes, kind), own in zip(layers, owns, strict=True):
+        drawn = own.get("label_map") if kind == "labels" else own.get("volume")
+        placed = place_in(drawn, frame) if drawn is not None else None
+        if drawn is not None and placed is None and kind == "labels":
+            show_warning(f"'{attributes['name']}' is turned against '{first.name}': it is not drawn where it lies.")
+        elif drawn is not None and placed is None:
+            drawn = own["shown"] = turned_into(drawn, frame)
+            data, placed, attributes["name"] = drawn.data, place_in(drawn, frame), attributes["name"] + SUFFIX
+        if placed is not None:
+            attributes["scale"], attributes["translate"] = placed
+        found.append((data, attributes, kind))
+    return found
 
 
 def _opening_of(viewer: Any) -> OpenController | None:

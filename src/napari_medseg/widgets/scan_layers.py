@@ -10,6 +10,8 @@ from napari_medseg.imaging.orientation import layer_transform
 from napari_medseg.widgets.orientation_letters import AXIS_LABELS, PLANES, UPRIGHT, Plane
 from napari_medseg.widgets.windows import presets_for, unit_of
 
+SUFFIX = " (resampled for display)"
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
@@ -36,6 +38,13 @@ def layer_arguments(volume: Volume) -> dict[str, Any]:
 def volume_of(layer: Any) -> Volume | None:
     """Give the scan that a layer shows or belongs to; None for a foreign layer."""
     volume: Volume | None = layer.metadata.get("napari_medseg", {}).get("volume")
+    return volume
+
+
+def shown_volume(layer: Any) -> Volume | None:
+    """Give the voxels that a scan's layer draws: the scan itself, or what was resampled of it for display."""
+    own = layer.metadata.get("napari_medseg", {})
+    volume: Volume | None = own.get("shown") or own.get("volume")
     return volume
 
 

@@ -9,7 +9,7 @@ from napari.layers import Image
 from numpy.typing import NDArray
 
 from napari_medseg.widgets.orientation_letters import PLANES, angle_between_deg, obliqueness_deg
-from napari_medseg.widgets.scan_layers import plane_of, volume_of
+from napari_medseg.widgets.scan_layers import plane_of, shown_volume, volume_of
 from napari_medseg.widgets.windows import unit_of, window_of
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ def describe_position(layer: Image, world: tuple[float, ...]) -> str:
     str
         As ``"R 12.0  A 40.5  S 88.0 mm   43 HU"``; without an intensity outside of the scan.
     """
-    volume = volume_of(layer)
-    if volume is None or len(world) < 3:
+    volume, shown = volume_of(layer), shown_volume(layer)
+    if volume is None or shown is None or len(world) < 3:
         return ""
     index = np.asarray(layer.world_to_data(world), float)
-    text = _place(volume, index)
+    text = _place(shown, index)
+    if shown is not volume:  # the scan's own voxel, not the one that was interpolated
+        index = volume.index_of(shown.position_of(index[-3:]))
     voxel = tuple(int(n) for n in np.round(index))
     if all(0 <= n < size for n, size in zip(voxel, volume.data.shape, strict=True)):
         text += f"    {_number(volume.data[voxel])} {_unit_of(layer)}".rstrip()
@@ -66,7 +68,7 @@ def _unit_of(layer: Image) -> str:
 
 def describe_scan(viewer: ViewerModel, layer: Image) -> str:
     """Write what is shown: name, plane and slice, window, and what the eye cannot see (an oblique or tilted scan)."""
-    volume = volume_of(layer)
+    volume = shown_volume(layer)
     if volume is None:
         return ""
     lines = [layer.name]
@@ -80,7 +82,10 @@ def describe_scan(viewer: ViewerModel, layer: Image) -> str:
     window = window_of(layer)
     low, high = layer.contrast_limits
     lines.append(f"{window.name if window else 'Window'}: W {_number(high - low)} L {_number((low + high) / 2)}")
-    return "\n".join([*lines, *placement_warnings(viewer, volume)])
+    notes = placement_warnings(viewer, volume)
+    if volume is not volume_of(layer):
+        notes = tuple(note for note in notes if not note.startswith("Oblique"))
+    return "\n".join([*lines, *notes])
 
 
 def placement_warnings(viewer: ViewerModel, volume: Volume) -> tuple[str, ...]:
@@ -99,7 +104,7 @@ def placement_warnings(viewer: ViewerModel, volume: Volume) -> tuple[str, ...]:
     tilt = obliqueness_deg(volume)
     if tilt > _TILT_WORTH_A_WORD_DEG:
         notes.append(f"Oblique by {tilt:.0f}°: shown along its own slices")
-    others = [volume_of(layer) for layer in viewer.layers if isinstance(layer, Image) and layer.visible]
+    others = [shown_volume(layer) for layer in viewer.layers if isinstance(layer, Image) and layer.visible]
     turns = [angle_between_deg(volume, other) for other in others if other is not None and other is not volume]
     if turns and max(turns) > _TILT_WORTH_A_WORD_DEG:
         notes.append(f"Turned by {max(turns):.0f}° against another open scan: the two do not lie over each other")
