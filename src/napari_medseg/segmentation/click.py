@@ -129,10 +129,10 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> tuple[Floats, tu
     probabilities, _ = scene.ask(asked, previous)
     k = 0 if len(asked) == 1 or not _is_cut(probabilities[0]) else 1
     probability, region = scene.paste(probabilities[k], asked[k])
-    return _only_what_was_asked(probability, previous[region], scene.prompts), region
+    return only_what_was_asked(probability, previous[region], scene.prompts), region
 
 
-def _only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompts: Prompts) -> Floats:
+def only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompts: Prompts) -> Floats:
     """Keep a correction to its sense: foreground marked last only adds to the mask, background only takes away."""
     newest = prompts.signs[prompts.ages == 0]
     if newest.all() and len(newest):
