@@ -24,7 +24,7 @@ from napari_medseg.imaging.view import (
 )
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.models.card import ClassifierInput
-from napari_medseg.networks.channels import IMAGE, N_CHANNELS, POSITIVE, PREVIOUS, VALID, WINDOW
+from napari_medseg.networks.channels import BOX, IMAGE, N_CHANNELS, POSITIVE, PREVIOUS, VALID, WINDOW
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,8 +192,7 @@ def _study(subject: Subject, looks_at: ClassifierInput) -> Crop:
         chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), looks_at.n_slices)).round().astype(int))
         out = np.zeros((len(chosen), N_CHANNELS, view.size, view.size), np.float32)
         out[:, VALID] = _valid_slice(data.shape, view, spacing)
-        out[:, IMAGE] = normalise(sample_slices(data, chosen.tolist(), view, spacing), out[:, VALID])[0]
-        out[:, IMAGE] *= out[:, VALID]
+        _fill_whole(out.swapaxes(0, 1), sample_slices(data, chosen.tolist(), view, spacing))
         stacks.append(out)
         places += [Place(number, view, axis, int(index)) for index in chosen]
         kinds += [_kind(scan, number, looks_at)] * len(chosen)
@@ -214,15 +213,26 @@ def _kind(scan: Volume, number: int, looks_at: ClassifierInput) -> int:
 
 def _fill(out: Floats, image: Floats, subject: Subject, marked: Floats | None) -> None:
     """Image, window, mask and click channels of a view (7, D, N, N) whose middle is the subject's."""
+    if not subject.is_lesion:
+        _fill_whole(out, image)
+        return
     out[IMAGE], scale = normalise(image, out[VALID])
     out[IMAGE] *= out[VALID]
-    if not subject.is_lesion:
-        return
     middle, deviation = _intensities(subject)
     out[WINDOW] = narrow_window(image, middle, deviation, scale) * out[VALID]
     if marked is not None:
         out[PREVIOUS] = marked
     draw_ramp(out[POSITIVE], (np.array(image.shape) - 1) / 2)
+
+
+def _fill_whole(out: Floats, image: Floats) -> None:
+    """Image and window channels of what is looked at as a whole: one box round everything that is there."""
+    inside = out[VALID]
+    out[IMAGE], scale = normalise(image, inside)
+    out[IMAGE] *= inside
+    middle = float(np.median(image[inside > 0])) if inside.any() else 0.0
+    out[WINDOW] = narrow_window(image, middle, scale / 3, scale) * inside
+    out[BOX] = inside
 
 
 def _intensities(subject: Subject) -> tuple[float, float]:

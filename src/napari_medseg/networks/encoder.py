@@ -13,6 +13,7 @@ from napari_medseg.networks.channels import N_CHANNELS, POSITIVE, PREVIOUS
 
 CLICK_WIDTHS = (32, 64, 96, 160)
 SMALL_WIDTHS = (16, 32, 48, 64)
+_GRID_LEVEL = 2
 
 
 def _conv(dims: int, n_in: int, n_out: int, size: int, **options: int | bool) -> nn.Module:
@@ -94,7 +95,7 @@ class ImageEncoder(nn.Module):
         return [*groups, ("encoder 0", (f"{prefix}levels.0.",)), ("stem", (f"{prefix}stem.",))]
 
 
-def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...]) -> Tensor:
+def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...], grid: int = 0) -> Tensor:
     """Mean, maximum and mean over the marked part of some levels' features.
 
     Parameters
@@ -105,10 +106,12 @@ def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...]) -> Tensor
         The views: what their mask channel covers is marked, else what their click covers, else everything.
     levels : tuple of int
         Which of the features.
+    grid : int
+        Where the layout of an image matters: also the means of `grid` cells a side of one level.
 
     Returns
     -------
-    Tensor, shape (B, 3 * sum of widths)
+    Tensor, shape (B, n_pooled)
     """
     mask, click = x[:, PREVIOUS : PREVIOUS + 1], x[:, POSITIVE : POSITIVE + 1]
     axes = tuple(range(2, x.ndim))
@@ -121,12 +124,15 @@ def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...]) -> Tensor
         weight = pool(marked, y.shape[2:])
         inside = (y * weight).sum(axes) / weight.sum(axes)
         parts += [y.mean(axes), y.amax(axes), inside]
+    if grid:
+        cells = F.adaptive_avg_pool3d if x.ndim == 5 else F.adaptive_avg_pool2d
+        parts.append(cells(features[_GRID_LEVEL], grid).flatten(1))
     return torch.cat(parts, 1)
 
 
-def n_pooled(widths: tuple[int, ...], levels: tuple[int, ...]) -> int:
+def n_pooled(widths: tuple[int, ...], levels: tuple[int, ...], *, dims: int = 3, grid: int = 0) -> int:
     """Length of what `pooled` returns."""
-    return 3 * sum(widths[level] for level in levels)
+    return 3 * sum(widths[level] for level in levels) + widths[_GRID_LEVEL] * int(grid**dims)
 
 
 def folded(x: Tensor, dims: int) -> Tensor:

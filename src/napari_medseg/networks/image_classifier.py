@@ -33,6 +33,8 @@ class ImageClassifier(nn.Module):
         Levels of the encoder that are pooled.
     n_words : int
         Size of the visual vocabulary; 0 pools instead.
+    grid : int
+        Cells a side whose means are kept apart, for images whose layout matters; 0 for none.
     """
 
     def __init__(
@@ -43,11 +45,12 @@ class ImageClassifier(nn.Module):
         widths: Sequence[int] = CLICK_WIDTHS,
         levels: Sequence[int] = LEVELS,
         n_words: int = 0,
+        grid: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = ImageEncoder(dims=dims, widths=tuple(widths))
-        self.levels, self.n_words = tuple(levels), n_words
-        n = n_words or n_pooled(self.encoder.widths, self.levels)
+        self.levels, self.n_words, self.grid = tuple(levels), n_words, grid
+        n = n_words or n_pooled(self.encoder.widths, self.levels, dims=dims, grid=grid)
         self.register_buffer("mean", torch.zeros(n))
         self.register_buffer("scale", torch.ones(n))
         self.register_buffer("words", torch.zeros(n_words, self.encoder.widths[WORD_LEVEL]))
@@ -63,6 +66,7 @@ class ImageClassifier(nn.Module):
             "widths": list(self.encoder.widths),
             "levels": list(self.levels),
             "n_words": self.n_words,
+            "grid": self.grid,
         }
 
     @property
@@ -75,7 +79,7 @@ class ImageClassifier(nn.Module):
         features = self.encoder(x)
         if self.n_words:
             return histogram(local_features(features), self.words)  # type: ignore[arg-type]
-        return pooled(features, x, self.levels)
+        return pooled(features, x, self.levels, self.grid)
 
     def classify(self, description: Tensor) -> Tensor:
         """Logits (B, n_classes) from `describe`'s answer."""

@@ -1,0 +1,186 @@
+"""Everything that training one classifier needs, prepared once: cases, network, layers, what is held out."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_medseg.classification.classifier import Classifier
+from napari_medseg.classification.crops import crop
+from napari_medseg.classification.heads import Head
+from napari_medseg.classification.subject import Subject
+from napari_medseg.errors import Cancelled, LearningError
+from napari_medseg.evaluation.splits import Split
+from napari_medseg.learning.class_cases import (
+    LabelledCases,
+    check_cases,
+    choose_input,
+    dimensions,
+    folds,
+    people,
+)
+from napari_medseg.learning.class_settings import ClassTraining
+from napari_medseg.learning.class_strategies import ClassNetwork, ClassPlan, class_plan
+from napari_medseg.learning.settings import Strategy
+from napari_medseg.models.card import Card, ClassifierInput
+from napari_medseg.models.checkpoint import load_checkpoint
+from napari_medseg.models.library import CLICK, Library
+from napari_medseg.networks.image_classifier import ImageClassifier
+from napari_medseg.networks.study_classifier import StudyClassifier
+
+_GRID = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassLesson:
+    """One training of a classifier, ready to start.
+
+    Parameters
+    ----------
+    old : Classifier, optional
+        The version in use.
+    network : ImageClassifier or StudyClassifier
+        What learns: a copy of the old one's, or new with a pretrained encoder.
+    card : Card
+        Of the new version, as far as it is known before the training.
+    cases : LabelledCases
+        What teaches.
+    hashes : tuple of str
+        SHA-256 of each case's input, 16 digits.
+    splits : tuple of Split
+        By patient; the first is what trained networks are measured on.
+    plan, settings, seed
+        How it is learned.
+    is_fresh : bool
+        Whether the last layer is new.
+    """
+
+    old: Classifier | None
+    network: ClassNetwork
+    card: Card
+    cases: LabelledCases
+    hashes: tuple[str, ...]
+    splits: tuple[Split, ...]
+    plan: ClassPlan
+    settings: ClassTraining
+    seed: int
+    is_fresh: bool
+
+    @property
+    def looks_at(self) -> ClassifierInput:
+        """What the classifier looks at."""
+        assert self.card.looks_at is not None
+        return self.card.looks_at
+
+    @property
+    def is_study(self) -> bool:
+        """Whether slices of studies are aggregated."""
+        return isinstance(self.network, StudyClassifier)
+
+
+def prepare_class_lesson(
+    subjects: Sequence[Subject],
+    answers: Sequence[str],
+    *,
+    classes: Sequence[str] | None,
+    old: Classifier | None,
+    name: str,
+    strategy: Strategy | str,
+    settings: ClassTraining,
+    seed: int,
+    should_stop: Callable[[], bool],
+) -> ClassLesson:
+    """Check the cases and choose everything that the training needs.
+
+    Raises
+    ------
+    LearningError
+        If nothing can be learned from these cases.
+    ModelError
+        If a case is of another kind or dimensionality than the classifier in use looks at.
+    Cancelled
+        If `should_stop` said so.
+    """
+    if classes is None and old is not None and set(answers) <= set(old.classes):
+        classes = old.classes
+    names = check_cases(subjects, answers, classes)
+    looks_at = old.looks_at if old is not None else choose_input(subjects, settings)
+    dims = old.network.encoder.dims if old is not None else dimensions(subjects)
+    crops = []
+    for subject in subjects:
+        if should_stop():
+            raise Cancelled("training was stopped: nothing was changed")
+        crops.append(crop(subject, looks_at, dims=dims))
+    cases = LabelledCases(tuple(crops), np.array([names.index(a) for a in answers]), names, people(subjects))
+    splits = folds(cases, seed=seed)
+    if not splits:
+        raise LearningError(
+            "every class needs cases of at least two patients, so that some can be held out: label more"
+        )
+    torch.manual_seed(seed)
+    is_fresh = old is None or old.classes != names
+    network = _network(old, len(names), looks_at, dims, settings)
+    is_study = isinstance(network, StudyClassifier)
+    plan = class_plan(
+        strategy, len(subjects), dims=dims, is_study=is_study, from_scratch=settings.start == "scratch" and old is None
+    )
+    hashes = tuple(hashlib.sha256(np.ascontiguousarray(c.inputs).tobytes()).hexdigest()[:16] for c in crops)
+    card = _card(old, name, names, looks_at, network, hashes)
+    return ClassLesson(old, network, card, cases, hashes, splits, plan, settings, seed, is_fresh)
+
+
+def _network(
+    old: Classifier | None, n_classes: int, looks_at: ClassifierInput, dims: int, settings: ClassTraining
+) -> ClassNetwork:
+    """Return a copy of the old network, its last layer replaced where the classes are others; or a new one."""
+    n_words = settings.n_words if settings.head is Head.WORDS else 0
+    if old is not None:
+        network = copy.deepcopy(old.network).cpu()
+        if network.head.out_features != n_classes:
+            network.head = torch.nn.Linear(network.head.in_features, n_classes)
+        return network
+    click = load_checkpoint(Library().path(CLICK)) if settings.start == "pretrained" else None
+    widths = {} if click is None else {"widths": click.card.config["widths"]}
+    fresh: ClassNetwork
+    if looks_at.task == "study":
+        fresh = StudyClassifier(n_classes=n_classes, n_inputs=max(1, len(looks_at.inputs)), **widths)
+    else:
+        grid = _GRID if looks_at.task == "image" else 0
+        fresh = ImageClassifier(n_classes=n_classes, dims=dims, n_words=n_words, grid=grid, **widths)
+    if click is not None:
+        fresh.encoder.take_over(click.network.state_dict())
+    return fresh
+
+
+def _card(
+    old: Classifier | None,
+    name: str,
+    classes: Sequence[str],
+    looks_at: ClassifierInput,
+    network: ClassNetwork,
+    hashes: Sequence[str],
+) -> Card:
+    return Card(
+        name=name,
+        version=1 if old is None else old.card.version + 1,
+        architecture="study_classifier" if isinstance(network, StudyClassifier) else "image_classifier",
+        config=network.config,
+        labels=dict(enumerate(classes)),
+        needs_click=False,
+        looks_at=looks_at,
+        parent=None if old is None else f"{old.card.title} ({old.card.sha256[:12]})",
+        data=[f"case sha256 {h}" for h in hashes],
+        command="napari-medseg train-classifier",
+    )
+
+
+def unknown_to(old: Classifier, hashes: Sequence[str], held: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Those of the held-out cases that the old version has not learned from."""
+    known = set(old.card.data)
+    return np.array([k for k in held if f"case sha256 {hashes[k]}" not in known], np.intp)

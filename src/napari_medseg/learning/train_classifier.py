@@ -1,0 +1,362 @@
+"""Training a classifier: prepare, fit or fine-tune, calibrate, measure, and adopt only what is better."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_medseg.classification.calibration import fit_temperature
+from napari_medseg.classification.classifier import Classifier
+from napari_medseg.classification.features import FeatureCache, describe_all
+from napari_medseg.classification.heads import Head, LinearHead, fit_head, fit_words, standardisation
+from napari_medseg.classification.subject import Subject
+from napari_medseg.errors import Cancelled, JobFailed
+from napari_medseg.learning.class_gate import decide_classes, guessing, scores_of
+from napari_medseg.learning.class_lesson import ClassLesson, prepare_class_lesson, unknown_to
+from napari_medseg.learning.class_practice import ClassPractice, logits_of
+from napari_medseg.learning.class_reports import ClassReport, ClassScores, ClassTrainingResult, ClassVerdict
+from napari_medseg.learning.class_settings import ClassTraining
+from napari_medseg.learning.class_strategies import ClassNetwork, class_groups
+from napari_medseg.learning.settings import FineTuneSettings, Strategy
+from napari_medseg.learning.trainer import Progress, Trainer
+from napari_medseg.models.checkpoint import Checkpoint, save_checkpoint
+from napari_medseg.networks.image_classifier import ImageClassifier, local_features
+from napari_medseg.networks.study_classifier import StudyClassifier
+
+Reports = Generator[ClassReport, None, None]
+_LEAST_UNKNOWN = 4
+_REPORT_EVERY_S = 1.0
+
+
+def train_classifier(
+    subjects: Sequence[Subject],
+    answers: Sequence[str],
+    *,
+    classes: Sequence[str] | None = None,
+    start: Classifier | None = None,
+    name: str = "classifier",
+    strategy: Strategy | str = "auto",
+    settings: ClassTraining | None = None,
+    out: str | Path | None = None,
+    cache: FeatureCache | None = None,
+    seed: int = 0,
+    should_stop: Callable[[], bool] | None = None,
+) -> Generator[ClassReport, None, ClassTrainingResult]:
+    """Train a classifier of lesions, images or studies on labelled cases.
+
+    Parameters
+    ----------
+    subjects : sequence of Subject
+        The cases, all of one kind.
+    answers : sequence of str
+        Their classes.
+    classes : sequence of str, optional
+        All classes, in the order of the outputs; those that occur if not given.
+    start : Classifier, optional
+        A version to go on from; otherwise a new network on the click model's encoder.
+    name : str
+        What the classifier is called.
+    strategy : str
+        ``features`` (scikit-learn on a frozen encoder), ``head``, ``gradual``, ``full`` or ``auto``.
+    settings : ClassTraining, optional
+        Everything else; the defaults need no choice.
+    out : path, optional
+        Folder for the trained version, which is written whatever the verdict.
+    cache : FeatureCache, optional
+        Keeps features of a frozen encoder between trainings.
+    seed : int
+        The same seed, cases and settings give the same weights on a CPU.
+    should_stop : callable, optional
+        Asked before each step.
+
+    Yields
+    ------
+    ClassReport
+        About one a second; the last one is of the kind ``done`` and carries the verdict.
+
+    Returns
+    -------
+    ClassTrainingResult
+        The trained version and the verdict.
+
+    Raises
+    ------
+    LearningError
+        If nothing can be learned from these cases.
+    JobFailed
+        If the loss is not a number, memory does not suffice, or the network stopped.
+    Cancelled
+        If `should_stop` said so.
+    """
+    stop = should_stop or (lambda: False)
+    try:
+        yield ClassReport(message=f"Preparing {len(subjects)} labelled cases")
+        lesson = prepare_class_lesson(
+            subjects,
+            answers,
+            classes=classes,
+            old=start,
+            name=name,
+            strategy=strategy,
+            settings=settings or ClassTraining(),
+            seed=seed,
+            should_stop=stop,
+        )
+        run = _Run(lesson, Path(out) if out is not None else None, cache or FeatureCache(), stop)
+        return (yield from run.go())
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "memory ran out"
+        raise JobFailed(f"training stopped and changed nothing: {reason}") from error
+
+
+@dataclass(eq=False)
+class _Run:
+    """One run of `train_classifier`."""
+
+    lesson: ClassLesson
+    out: Path | None
+    cache: FeatureCache
+    stop: Callable[[], bool]
+    started: float = field(default_factory=time.perf_counter)
+    held: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
+    after: ClassScores = field(default_factory=ClassScores)
+    temperature: float = 1.0
+
+    def go(self) -> Generator[ClassReport, None, ClassTrainingResult]:
+        """Fit or fine-tune, calibrate, compare, store."""
+        lesson = self.lesson
+        device = lesson.settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        network = lesson.network.to(device).eval()
+        if lesson.plan.steps == 0:
+            yield from self._fit(network)
+        else:
+            yield from self._learn(network)
+            network = self.trained
+        before, after = self._compared()
+        verdict = decide_classes(
+            before,
+            after,
+            least_gain=lesson.settings.least_gain,
+            held_out=self._described_split(),
+            is_first=lesson.is_fresh,
+            version=lesson.card.version,
+        )
+        result = self._store(network.cpu(), verdict)
+        yield ClassReport(
+            kind="done",
+            step=lesson.plan.steps,
+            n_steps=lesson.plan.steps,
+            score=after.balanced_accuracy,
+            score_before=before.balanced_accuracy,
+            seconds=self._seconds(),
+            remaining_s=0.0,
+            message=result.verdict.sentence,
+            verdict=result.verdict,
+        )
+        return result
+
+    def _fit(self, network: ClassNetwork) -> Reports:
+        """Frozen features to scikit-learn: measured out of fold on every case, then fitted on all of them."""
+        assert isinstance(network, ImageClassifier)
+        yield self._say("Computing features")
+        if network.n_words:
+            self._make_words(network)
+        features = np.stack(self._features(network))
+        cases, logits = self.lesson.cases, np.zeros((len(self.lesson.cases.answers), len(self.lesson.cases.classes)))
+        tested: list[NDArray[np.intp]] = []
+        for split in self.lesson.splits:
+            logits[split.test] = self._head(features, split.train).logits(features[split.test])
+            tested.append(split.test)
+        self.held = np.sort(np.concatenate(tested))
+        self._measure(logits[self.held])
+        self._head(features, np.arange(len(cases.answers))).put_into(network)
+        self.logits = logits[self.held]
+
+    def _make_words(self, network: ImageClassifier) -> None:
+        def local_vectors(x: torch.Tensor) -> torch.Tensor:
+            return local_features(network.encoder(x))
+
+        local = describe_all(network, self.lesson.cases.crops, self.cache, describe=local_vectors)
+        fit_words(network, local, seed=self.lesson.seed)
+
+    def _head(self, features: NDArray[np.float32], teaching: NDArray[np.intp]) -> LinearHead:
+        cases, settings = self.lesson.cases, self.lesson.settings
+        return fit_head(
+            settings.head, features[teaching], cases.answers[teaching], len(cases.classes), strength=settings.strength
+        )
+
+    def _learn(self, network: ClassNetwork) -> Reports:
+        """Optimiser steps; held-out cases join at the end, after they were asked."""
+        lesson, settings = self.lesson, self.lesson.settings
+        split, everything = lesson.splits[0], np.arange(len(lesson.cases.answers))
+        self.held = split.test
+        yield self._say("Fitting the last layer")
+        self._start(network, split.train)
+        n_steps = settings.steps or lesson.plan.steps
+        trainer = self._trainer(network, n_steps)
+        practice = ClassPractice(
+            network,
+            lesson.cases,
+            self.cache,
+            batch=settings.batch,
+            is_lesion=lesson.looks_at.task == "lesion",
+            seed=lesson.seed,
+        )
+        n_apart = round(n_steps * settings.held_out_part)
+        exams = {round(n_apart * (k + 1) / settings.validations) for k in range(settings.validations)} | {n_apart}
+        losses: list[float] = []
+        said = time.perf_counter()
+        while trainer.progress.step < n_steps:
+            if self.stop():
+                done = f"at step {trainer.progress.step} of {n_steps}"
+                raise Cancelled(f"training was stopped {done}: nothing was changed")
+            step = trainer.progress.step
+            loss = practice.loss(split.train if step < n_apart else everything)
+            if not torch.isfinite(loss):
+                trainer.refuse_nan()
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(float(loss.detach()))
+            trainer.step()
+            if step + 1 in exams:
+                self._measure(
+                    logits_of(self._averaged(trainer), [lesson.cases.crops[k] for k in self.held], self.cache)
+                )
+                yield self._progress(trainer, losses, kind="validation")
+            elif time.perf_counter() - said >= _REPORT_EVERY_S:
+                yield self._progress(trainer, losses)
+                said, losses = time.perf_counter(), []
+        self.trained = self._averaged(trainer)
+
+    def _start(self, network: ClassNetwork, teaching: NDArray[np.intp]) -> None:
+        """Standardise features, and give a new last layer the best weights for the features as they are."""
+        if not self.lesson.is_fresh:
+            return
+        features = self._features(network)
+        if isinstance(network, StudyClassifier):
+            mean, scale = standardisation(np.concatenate([features[k] for k in teaching]))
+            network.mean.copy_(torch.from_numpy(mean))  # type: ignore[operator]
+            network.scale.copy_(torch.from_numpy(scale))  # type: ignore[operator]
+            return
+        cases, settings = self.lesson.cases, self.lesson.settings
+        chosen = np.stack([features[k] for k in teaching])
+        head = fit_head(Head.LOGISTIC, chosen, cases.answers[teaching], len(cases.classes), strength=settings.strength)
+        head.put_into(network)
+
+    def _features(self, network: ClassNetwork) -> list[NDArray[np.float32]]:
+        features = describe_all(network, self.lesson.cases.crops, self.cache, should_stop=self.stop)
+        if len(features) < len(self.lesson.cases.crops):
+            raise Cancelled("training was stopped: nothing was changed")
+        return features
+
+    def _trainer(self, network: ClassNetwork, n_steps: int) -> Trainer:
+        lesson, settings = self.lesson, self.lesson.settings
+        rate = settings.learning_rate or lesson.plan.learning_rate
+        shared = FineTuneSettings(
+            pull=0.0 if settings.start == "scratch" else settings.pull,
+            average=settings.average,
+            held_out_part=settings.held_out_part,
+        )
+        fresh = lesson.network.depth[0][1] if lesson.is_fresh else ()
+        groups = class_groups(lesson.plan, network, rate)
+        return Trainer(
+            cast(Any, network), groups, shared, n_steps=n_steps, progress=Progress("classifier"), fresh=fresh
+        )
+
+    @staticmethod
+    def _averaged(trainer: Trainer) -> ClassNetwork:
+        return cast(ClassNetwork, trainer.average)
+
+    def _measure(self, logits: NDArray[np.floating]) -> None:
+        """Temperature and figures of held-out cases."""
+        answers = self.lesson.cases.answers[self.held]
+        self.temperature, self.logits = fit_temperature(logits, answers), np.asarray(logits, np.float64)
+        self.after = scores_of(_softmax(self.logits / self.temperature), answers, self.lesson.cases.classes)
+
+    def _compared(self) -> tuple[ClassScores, ClassScores]:
+        """Figures of the version in use (or of guessing) and of the new one, on the same held-out cases."""
+        lesson = self.lesson
+        if lesson.old is None or lesson.is_fresh:
+            return guessing(len(lesson.cases.classes)), self.after
+        unknown = unknown_to(lesson.old, lesson.hashes, self.held)
+        answers = lesson.cases.answers[unknown]
+        if len(unknown) < _LEAST_UNKNOWN or len(set(answers.tolist())) < 2:
+            return ClassScores(
+                **{k: v for k, v in lesson.old.card.figures.items() if k in ClassScores.model_fields}
+            ), self.after
+        old = logits_of(lesson.old.network, [lesson.cases.crops[k] for k in unknown], self.cache)
+        among = np.searchsorted(self.held, unknown)
+        new = self.logits[among] / self.temperature
+        temperature = float(lesson.old.network.temperature)  # type: ignore[arg-type]
+        return (
+            scores_of(_softmax(old / temperature), answers, lesson.cases.classes),
+            scores_of(_softmax(new), answers, lesson.cases.classes),
+        )
+
+    def _store(self, network: ClassNetwork, verdict: ClassVerdict) -> ClassTrainingResult:
+        """Write the trained version with the verdict in its card, whatever the verdict is."""
+        lesson = self.lesson
+        with torch.no_grad():
+            network.temperature.fill_(self.temperature)  # type: ignore[operator]
+        figures = {k: v for k, v in self.after.model_dump().items() if v is not None}
+        figures |= {
+            "seconds": round(self._seconds(), 1),
+            "cases": len(lesson.cases.answers),
+            "held_out": len(self.held),
+        }
+        training = {
+            "strategy": lesson.plan.strategy.value,
+            "learning_rate": lesson.settings.learning_rate or lesson.plan.learning_rate,
+            "steps": lesson.settings.steps or lesson.plan.steps,
+            "seed": lesson.seed,
+            "settings": lesson.settings.model_dump(mode="json"),
+        }
+        gate = verdict.model_dump(exclude={"folder"})
+        card = lesson.card.model_copy(update={"figures": figures, "gate": gate, "training": training})
+        if self.out is not None:
+            save_checkpoint(self.out, network, card)
+            verdict = verdict.model_copy(update={"folder": str(self.out)})
+        return ClassTrainingResult(Checkpoint(network.eval(), card, self.out), verdict, self.out)
+
+    def _described_split(self) -> str:
+        n = len(self.lesson.cases.answers)
+        if self.lesson.plan.steps == 0:
+            return f"all {n} cases, each asked by a fit without its patient"
+        return f"{len(self.held)} of {n} cases, held out by patient"
+
+    def _progress(self, trainer: Trainer, losses: Sequence[float], *, kind: str = "progress") -> ClassReport:
+        step, n_steps = trainer.progress.step, trainer.n_steps
+        loss = float(np.mean(losses)) if losses else None
+        text = f"Step {step} of {n_steps}" + ("" if loss is None else f": loss {loss:.3f}")
+        score = self.after.balanced_accuracy if kind == "validation" else None
+        if score is not None:
+            text += f", held-out balanced accuracy {score:.3f}"
+        return ClassReport(
+            kind="validation" if kind == "validation" else "progress",
+            step=step,
+            n_steps=n_steps,
+            epoch=round(step * self.lesson.settings.batch / len(self.lesson.cases.answers), 2),
+            loss=loss,
+            score=score,
+            seconds=self._seconds(),
+            remaining_s=round(self._seconds() / step * (n_steps - step), 1),
+            message=text,
+        )
+
+    def _say(self, message: str) -> ClassReport:
+        return ClassReport(message=message, seconds=self._seconds())
+
+    def _seconds(self) -> float:
+        return round(time.perf_counter() - self.started, 2)
+
+
+def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    from scipy.special import softmax
+
+    return np.asarray(softmax(np.asarray(logits, np.float64), axis=1))
