@@ -1,3 +1,4 @@
+import errno
 import math
 
 import numpy as np
@@ -122,6 +123,20 @@ def test_nan_stops_and_changes_nothing(model, monkeypatch, tmp_path):
     with pytest.raises(JobFailed, match="step 5 because the loss is not a number: nothing was changed"):
         run(model, [phantom(0)], out=tmp_path)
     assert all(torch.equal(v, model.network.state_dict()[k]) for k, v in before.items())
+    assert not (tmp_path / "card.json").exists()
+
+
+@pytest.mark.parametrize("where", ["trainer.write_durably", "fine_tune.save_checkpoint"])
+def test_a_full_disk_is_said_and_changes_nothing(model, monkeypatch, tmp_path, where):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device", str(given[0]))
+
+    before = weights_of(model.network)
+    monkeypatch.setattr(f"napari_medseg.learning.{where}", full)
+    with pytest.raises(JobFailed, match=r"could not be stored in .*No space left on device.*: nothing was changed"):
+        run(model, [phantom(0)], out=tmp_path, settings=QUICK.model_copy(update={"steps": 6}))
+    assert all(torch.equal(v, model.network.state_dict()[k]) for k, v in before.items())
+    assert model.version == 1
     assert not (tmp_path / "card.json").exists()
 
 

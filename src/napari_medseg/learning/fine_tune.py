@@ -74,7 +74,8 @@ def fine_tune(
     LearningError
         If the corrections cannot be learned from.
     JobFailed
-        If the loss is not a number, memory does not suffice, or the network stopped. Nothing was changed then.
+        If the loss is not a number, memory or disk space does not suffice, or the network stopped. Nothing was changed
+        then.
     Cancelled
         If `should_stop` said so. The same call goes on from there where `out` is given.
     """
@@ -84,6 +85,11 @@ def fine_tune(
         cases = [as_correction(pair) for pair in corrections]
         lesson = prepare_lesson(model, cases, strategy=strategy, settings=settings or FineTuneSettings(), seed=seed)
         result = yield from _Training(lesson, Path(out) if out is not None else None, stop).run()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise JobFailed(
+            f"the training could not be stored in {out} ({why}): nothing was changed; make room there and start again"
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise JobFailed("there is not enough memory to learn: close other programs, then try again") from error
