@@ -8,15 +8,19 @@ from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.models.card import AutomaticSettings, Card
 from napari_medseg.networks.click_unet import ClickUNet
+from napari_medseg.networks.promptless import PromptlessUNet
 from napari_medseg.segmentation.automatic import (
     intensity_scale,
     largest_label,
     network_image,
     network_shape,
+    predict_labels,
+    promptless,
     resized,
     segment_automatically,
 )
 from napari_medseg.segmentation.sliding_window import blend_weights, sliding_window, window_starts
+from napari_medseg.segmentation.views import IMAGE, N_CHANNELS, VALID
 
 AFFINE = np.array([[0, 0, -1, 15], [0, -1, 0, 13], [2, 0, 0, -12], [0, 0, 0, 1]], float)
 
@@ -98,6 +102,51 @@ def test_air_is_skipped():
     assert not answer.data[:, :, 110:].any()
 
 
+def test_noise_in_air_is_skipped_and_dark_structures_are_not():
+    rng = np.random.default_rng(2)
+    data = rng.normal(-1000, 12, (20, 40, 200))
+    data[:, :, :60] = rng.normal(40, 12, (20, 40, 60))
+    data[4:8, 10:24, 20:32] = -900
+    seen = []
+    for values in (data, np.where(data < -800, data + 400 * rng.random(data.shape), data)):
+        network = Brightness()
+        segment_automatically(network, card(), Volume(values.astype(np.int16), AFFINE))
+        seen.append(len(network.seen))
+    assert seen[0] < 0.6 * seen[1]
+
+
+def test_windows_without_prompts_take_a_short_way_to_the_same_answer():
+    torch.manual_seed(1)
+    network = ClickUNet(widths=(16, 16, 16, 16), n_labels=2).eval()
+    x = torch.randn(1, 2, 16, 32, 32)
+    for valid in (torch.ones(16, 32, 32), (torch.arange(32) < 20).float().expand(16, 32, 32)):
+        x[:, 1] = valid
+        whole = torch.zeros(1, N_CHANNELS, 16, 32, 32)
+        whole[:, IMAGE], whole[:, VALID] = x[:, 0], x[:, 1]
+        short = PromptlessUNet(network, image=IMAGE, valid=VALID)
+        with torch.inference_mode():
+            expected = network.segment_labels(whole)
+            torch.testing.assert_close(short(x), expected, rtol=1e-3, atol=1e-4)
+            short.compile_for(x)
+            torch.testing.assert_close(short(x), expected, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="needs a click"):
+        PromptlessUNet(ClickUNet(widths=(8, 8, 8, 8)))
+
+
+def test_it_answers_as_monais_sliding_window_does():
+    inferers = pytest.importorskip("monai.inferers", reason="needs monai")
+    torch.manual_seed(0)
+    network = ClickUNet(widths=(8, 8, 8, 8), n_labels=1).eval()
+    image = promptless(network_image(scan((30, 50, 90)), (2.0, 1.0, 1.0)))
+    settings = card(patch=(16, 32, 32)).automatic
+    with torch.inference_mode():
+        theirs = inferers.sliding_window_inference(
+            image[None], settings.patch, 1, lambda x: network.segment_labels(x).sigmoid(), overlap=0.5, mode="gaussian"
+        )[0]
+    ours = predict_labels(network, settings, image).float()
+    assert float((ours - theirs).abs().max()) < 5e-3
+
+
 def test_progress_counts_up_and_stop_stops():
     seen = []
     segment_automatically(Brightness(), card(), scan(), progress=seen.append)
@@ -136,7 +185,9 @@ def test_blending_gives_back_a_constant_answer():
     image[-1] = 1
     blended = sliding_window(lambda x: torch.full((len(x), 1, 16, 32, 32), 0.7), image, 1, window=(16, 32, 32), batch=3)
     assert torch.allclose(blended.float(), torch.tensor(0.7), atol=3e-3)
-    assert blend_weights(16).argmax() in (7, 8)
+    weights = blend_weights((16, 32, 32))
+    assert weights[7, 15, 15] == weights.max()
+    assert weights.min() == pytest.approx(1e-3)
 
 
 def test_resampling_keeps_the_box():

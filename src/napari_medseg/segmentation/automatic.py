@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,14 @@ from torch.nn import functional as F
 from napari_medseg.errors import ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import AutomaticSettings, Card
-from napari_medseg.segmentation.sliding_window import Shape, sliding_window
+from napari_medseg.networks.click_unet import ClickUNet
+from napari_medseg.networks.promptless import PromptlessUNet
+from napari_medseg.segmentation.sliding_window import Shape, sliding_window, window_starts
 from napari_medseg.segmentation.views import IMAGE, N_CHANNELS, VALID
-
-if TYPE_CHECKING:
-    from napari_medseg.networks.click_unet import ClickUNet
 
 _MOST_SAMPLES = 1_000_000
 _LABEL_MAP_LIMIT = 255
+_WORTH_COMPILING = 40  # windows, in 32 bits; in 16 bits it gains little
 
 
 def segment_automatically(
@@ -85,7 +86,7 @@ def label_probabilities(
     return predict_labels(
         network,
         settings,
-        promptless(network_image(volume, settings.spacing_mm)),
+        _marked(network_image(volume, settings.spacing_mm)),
         device=device,
         dtype=dtype,
         progress=progress,
@@ -103,20 +104,26 @@ def predict_labels(
     progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Tensor:
-    """Probabilities (K, z, y, x) of each label for an input (7, z, y, x) that lies on the network's grid."""
+    """Probabilities (K, z, y, x) of each label for an image on the network's grid.
+
+    The image, shape (2, z, y, x), holds intensities and 1 inside the scan; a whole input without prompts, as
+    `promptless` makes it, will do too.
+    """
     if network.label_head is None:
         raise ModelError("the model has no labels of its own: click on the lesion")
-    weight = network.label_head.weight
-    where = torch.device(device) if device is not None else weight.device
-    by_autocast = dtype is not torch.float32 and weight.dtype is torch.float32
+    where = torch.device(device) if device is not None else network.label_head.weight.device
+    pair = image if len(image) == 2 else image[IMAGE :: VALID - IMAGE]  # a view: the prompts between are empty
+    n = prod(len(window_starts(*sizes, settings.overlap)) for sizes in zip(pair.shape[1:], settings.patch, strict=True))
+    is_worth_it = where.type == "cpu" and dtype is torch.float32 and n >= _WORTH_COMPILING
+    labels_of = _labels_of(network, settings.patch, dtype, is_long=is_worth_it)
 
     def predict(windows: Tensor) -> Tensor:
-        with torch.inference_mode(), torch.autocast(where.type, dtype if by_autocast else None, enabled=by_autocast):
-            return network.segment_labels(windows.to(weight.dtype)).float().sigmoid()
+        with torch.inference_mode():
+            return labels_of(windows).float().sigmoid_()
 
     return sliding_window(
         predict,
-        image,
+        pair,
         network.label_head.out_channels // 8,
         window=settings.patch,
         overlap=settings.overlap,
@@ -160,6 +167,28 @@ def intensity_scale(seen: NDArray[np.float32]) -> tuple[float, float, float, flo
     body = clipped[clipped > low + 0.01 * (high - low)]
     body = body if body.size else clipped
     return low, high, float(body.mean()), max(float(body.std()), 1e-6)
+
+
+def _labels_of(network: ClickUNet, patch: Shape, dtype: torch.dtype, *, is_long: bool) -> Callable[[Tensor], Tensor]:
+    """From windows (B, 2, z, y, x) to logits of labels: the short way, unless the network is of another kind."""
+    if type(network) is ClickUNet:
+        own = network.stem.weight.dtype
+        short = PromptlessUNet(network, image=IMAGE, valid=VALID, dtype=dtype if own is torch.float32 else own)
+        if is_long:
+            short.compile_for(torch.ones(1, 2, *patch))
+        return short
+
+    def whole(windows: Tensor) -> Tensor:
+        x = windows.new_zeros((len(windows), N_CHANNELS, *windows.shape[2:]))
+        x[:, IMAGE], x[:, VALID] = windows[:, 0], windows[:, 1]
+        return network.segment_labels(x)
+
+    return whole
+
+
+def _marked(image: Tensor) -> Tensor:
+    """Intensities (z, y, x) with the channel that marks the scan, shape (2, z, y, x)."""
+    return torch.stack([image, torch.ones((), dtype=image.dtype).expand(image.shape)])
 
 
 def promptless(image: Tensor) -> Tensor:

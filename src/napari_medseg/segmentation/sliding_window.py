@@ -10,22 +10,27 @@ from torch import Tensor
 from napari_medseg.errors import Cancelled, ModelError
 
 _NO_CONTRAST = 1e-3
+_SCALE = 4096.0  # so that small weights stay in the range where 16-bit floats are precise
+_POOL = 4
+_AIR_SPREAD, _AIR_LEVEL = 0.05, 0.08
 Shape = tuple[int, int, int]
 
 
 def window_starts(n: int, window: int, overlap: float) -> list[int]:
-    """Where windows start along one axis so that they cover `n` voxels evenly, at least `overlap` of each shared."""
+    """Where windows start along one axis: a constant stride, the last one moved back so that it ends with the scan."""
     if n <= window:
         return [0]
     stride = max(1, int(window * (1 - overlap)))
-    count = -(-(n - window) // stride) + 1
-    return [round(i * (n - window) / (count - 1)) for i in range(count)]
+    return [min(start, n - window) for start in range(0, n - window + stride, stride)]
 
 
-def blend_weights(window: int) -> Tensor:
-    """Weights along one axis of a window: a Gaussian of an eighth of its width, never below 0.1 (float16 adds them)."""
-    offsets = torch.arange(window, dtype=torch.float32) - (window - 1) / 2
-    return torch.exp(-0.5 * (offsets / (window / 8)) ** 2).clamp_min(0.1)
+def blend_weights(window: Shape) -> Tensor:
+    """Weights of a window's voxels: a Gaussian of an eighth of its width, never below a thousandth."""
+    axes = []
+    for n in window:
+        offsets = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
+        axes.append(torch.exp(-0.5 * (offsets / (n / 8)) ** 2))
+    return (axes[0][:, None, None] * axes[1][:, None] * axes[2]).clamp_min(1e-3)
 
 
 def sliding_window(
@@ -65,7 +70,8 @@ def sliding_window(
     Returns
     -------
     Tensor of float16, shape (n_labels, D, H, W)
-        Windows without contrast (air) are skipped and count as probability 0.
+        Windows of air are skipped and count as probability 0: without contrast, or near the scan's lowest intensity
+        with no more than noise in them.
 
     Raises
     ------
@@ -76,14 +82,14 @@ def sliding_window(
     """
     padded, inner = _padded(image, window)
     starts = [window_starts(n, w, overlap) for n, w in zip(padded.shape[1:], window, strict=True)]
-    axes = [blend_weights(w) for w in window]
-    weights = axes[0][:, None, None] * axes[1][:, None] * axes[2]
+    weights = _SCALE * blend_weights(window)
     total = torch.zeros((n_labels, *padded.shape[1:]), dtype=torch.float16)
     corners = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
+    air = Air(padded)
     for done, group in _batches(corners, batch):
         if should_stop is not None and should_stop():
             raise Cancelled("segmentation was stopped: nothing was changed")
-        seen = [c for c in group if _has_contrast(padded[_cut(c, window)])]
+        seen = [c for c in group if not air.fills(c, window)]
         if seen:
             answer = predict(torch.stack([padded[_cut(c, window)] for c in seen]).to(device)).float().cpu()
             if not torch.isfinite(answer).all():
@@ -92,10 +98,38 @@ def sliding_window(
                 total[_cut(corner, window)] += (probabilities * weights).half()
         if progress is not None:
             progress(done / len(corners))
-    sums = [_summed(n, s, a) for n, s, a in zip(padded.shape[1:], starts, axes, strict=True)]
     for z in range(total.shape[1]):  # slice by slice: a second whole array would double the memory
-        total[:, z] /= (sums[0][z] * sums[1][:, None] * sums[2]).half()
+        total[:, z] /= _summed(z, total.shape[2:], starts, weights).half()
     return total[inner]
+
+
+class Air:
+    """Tells windows of air from others.
+
+    Parameters
+    ----------
+    image : Tensor, shape (C, D, H, W)
+        The scan as `sliding_window` has it.
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        self._image = image
+        self._low, high = float(image[0].min()), float(image[0].max())
+        self._range = max(high - self._low, 1e-6)
+        self._pool = [min(_POOL, n) for n in image.shape[1:]]
+        self._pooled = torch.nn.functional.avg_pool3d(image[:1], self._pool, ceil_mode=True)[0]  # noise averages out
+
+    def fills(self, corner: Shape, window: Shape) -> bool:
+        """Whether a window holds nothing but air."""
+        cut = (slice(c // p, -(-(c + w) // p)) for c, w, p in zip(corner, window, self._pool, strict=True))
+        low, high = (float(v) for v in torch.aminmax(self._pooled[tuple(cut)]))
+        if high - low < _AIR_SPREAD * self._range and high < self._low + _AIR_LEVEL * self._range:
+            return True
+        if high - low > _NO_CONTRAST:
+            return False
+        part = self._image[_cut(corner, window)]
+        inside = part[0][part[-1] > 0]
+        return not (inside.numel() and float(inside.max() - inside.min()) > _NO_CONTRAST)
 
 
 def _padded(image: Tensor, window: Shape) -> tuple[Tensor, tuple[slice, ...]]:
@@ -116,14 +150,12 @@ def _cut(corner: Shape, window: Shape) -> tuple[slice, ...]:
     return (slice(None), *(slice(c, c + w) for c, w in zip(corner, window, strict=True)))
 
 
-def _has_contrast(window: Tensor) -> bool:
-    inside = window[0][window[-1] > 0]
-    return bool(inside.numel() and float(inside.max() - inside.min()) > _NO_CONTRAST)
-
-
-def _summed(n: int, starts: Sequence[int], weights: Tensor) -> Tensor:
-    """Sum of all windows' weights along one axis; the sum over a grid of windows is the product of the axes' sums."""
-    total = torch.zeros(n)
-    for start in starts:
-        total[start : start + len(weights)] += weights
+def _summed(z: int, shape: Sequence[int], starts: Sequence[Sequence[int]], weights: Tensor) -> Tensor:
+    """Sum of all windows' weights in one slice."""
+    depth, height, width = weights.shape
+    profile = torch.stack([weights[z - s] for s in starts[0] if s <= z < s + depth]).sum(0)
+    total = torch.zeros(tuple(shape))
+    for y in starts[1]:
+        for x in starts[2]:
+            total[y : y + height, x : x + width] += profile
     return total

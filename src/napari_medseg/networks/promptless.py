@@ -1,0 +1,94 @@
+"""The click network for windows without prompts: the same answers, without multiplying channels that are empty."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_medseg.networks.click_unet import ClickUNet, fold, unfold
+
+_LAST = torch.channels_last_3d
+
+
+class PromptlessUNet(nn.Module):
+    """Named labels of windows without prompts, by a network that learned them.
+
+    Most of the network's input is prompts. Without any, the first convolution is a convolution of the intensities
+    alone plus a constant, which comes from the channel that marks the scan and is computed once a window size.
+
+    Parameters
+    ----------
+    network : ClickUNet
+        With labels of its own; its weights are copied as they are now.
+    image, valid : int
+        Channels of its input that hold the intensities, and 1 inside the scan.
+    dtype : torch.dtype, optional
+        Precision of the copy; the network's own where nothing is given.
+
+    Raises
+    ------
+    ValueError
+        If the network has no labels of its own.
+    """
+
+    def __init__(
+        self, network: ClickUNet, *, image: int = 0, valid: int = -1, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        if network.label_head is None:
+            raise ValueError("this network has no labels of its own: it needs a click")
+        own = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+        own = own.to(dtype=dtype or own.stem.weight.dtype, memory_format=_LAST)
+        assert own.label_head is not None
+        body = own if own.label_body is None else own.label_body  # labels may have features of their own
+        self.stem_bias = body.stem.bias
+        self.rest: Callable[[Tensor], Tensor] = nn.Sequential(body.encoder, body.decoder, own.label_head)
+        self.dtype = body.stem.weight.dtype
+        weight = body.stem.weight
+        channels = weight.shape[1] // 8
+        self._image, self._valid = (
+            weight[:, 8 * (c % channels) : 8 * (c % channels) + 8].contiguous(memory_format=_LAST)
+            for c in (image, valid)
+        )
+        self._constant: dict[tuple[int, ...], Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K, D, H, W) of the labels.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, 2, D, H, W)
+            Intensities, and 1 inside the scan; D, H, W multiples of 16.
+        """
+        return unfold(self.rest(self.stem(x.to(self.dtype))))
+
+    def stem(self, x: Tensor) -> Tensor:
+        """What the first convolution makes of a window."""
+        valid = x[:, 1:]
+        y = F.conv3d(fold(x[:, :1]).contiguous(memory_format=_LAST), self._image, padding=1)
+        y += self._constant_for(valid) if bool((valid == 1).all()) else self._marked(valid)
+        return F.leaky_relu_(y, 0.1)
+
+    def compile_for(self, x: Tensor) -> None:
+        """Fuse layers and pack weights for windows of this shape: worth some seconds where there are many of them."""
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # TorchScript announces its successor, which takes a minute here
+            y = self.stem(x.to(self.dtype))
+            assert isinstance(self.rest, nn.Module)
+            traced = torch.jit.freeze(torch.jit.trace(self.rest.eval(), y, check_trace=False))
+            self.rest = torch.jit.optimize_for_inference(traced)
+
+    def _constant_for(self, valid: Tensor) -> Tensor:
+        """What the marked scan adds where the whole window lies on it; near the border it is padded with zeros."""
+        shape = tuple(valid.shape[2:])
+        if shape not in self._constant:
+            self._constant[shape] = self._marked(torch.ones_like(valid[:1]))
+        return self._constant[shape]
+
+    def _marked(self, valid: Tensor) -> Tensor:
+        return F.conv3d(fold(valid).contiguous(memory_format=_LAST), self._valid, self.stem_bias, padding=1)
