@@ -30,7 +30,8 @@ BELOW["terminal"] = set()
 BELOW["cli_models"] = {"models", "terminal"}
 BELOW["cli_masks"] = {"imaging", "terminal"}
 BELOW["cli_corrections"] = {"learning", "terminal"}
-BELOW["cli"] = {*BELOW["demo"], "demo", "terminal", "cli_models", "cli_masks", "cli_corrections"}
+BELOW["cli_classify"] = {"classification", "learning", "models", "evaluation", "terminal"}
+BELOW["cli"] = {*BELOW["demo"], "demo", "terminal", "cli_models", "cli_masks", "cli_corrections", "cli_classify"}
 BELOW["__main__"] = {"cli"}
 BELOW["errors"] = set()
 BELOW["home"] = set()
@@ -40,6 +41,7 @@ GUI = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt6", "PySide6"}
 WHERE = {
     "torch": {"networks", "models", "segmentation", "classification", "learning"},
     "psygnal": {"session", "widgets"},
+    "captum": {"classification"},
     "monai": set(),
     "pickle": set(),
     **{name: {"widgets"} for name in GUI},

@@ -15,6 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg import __version__
+from napari_medseg.cli_classify import (
+    classify,
+    classify_arguments,
+    similar,
+    similar_arguments,
+    train_classifier,
+    train_classifier_arguments,
+)
 from napari_medseg.cli_corrections import corrections_arguments, run_corrections_command
 from napari_medseg.cli_masks import add_mask_output, convert, convert_arguments
 from napari_medseg.cli_models import models_arguments, run_models_command
@@ -337,6 +345,9 @@ _COMMANDS = {
     "corrections": _Command(
         "List, pin and export accepted corrections.", corrections_arguments, run_corrections_command
     ),
+    "classify": _Command("Say which class a lesion, an image or a study has.", classify_arguments, classify),
+    "similar": _Command("Find similar lesions in your own library.", similar_arguments, similar),
+    "train-classifier": _Command("Train a classifier on labelled cases.", train_classifier_arguments, train_classifier),
     "models": _Command(
         "List, show, activate, roll back, export and import models.", models_arguments, run_models_command
     ),

@@ -27,6 +27,9 @@ class Head(str, Enum):
     NEAREST_MEAN = "nearest-mean"
     WORDS = "words"
 
+    def __str__(self) -> str:
+        return self.value
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearHead:

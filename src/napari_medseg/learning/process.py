@@ -11,13 +11,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from typing import IO
+from typing import IO, TypeVar
 
 from pydantic import ValidationError
 
 from napari_medseg.errors import Cancelled, JobFailed
+from napari_medseg.learning.class_reports import ClassReport
 from napari_medseg.learning.reports import Report
 
+AnyReport = TypeVar("AnyReport", Report, ClassReport)
 POLITE = 10
 _GRACE_S = 3.0
 _POLL_S = 0.1
@@ -29,12 +31,25 @@ def run_job(
     should_stop: Callable[[], bool] | None = None,
     command: Sequence[str] | None = None,
 ) -> Generator[Report, None, Report]:
+    """Fine-tune a segmentation model in another process; as `run_reporting`, with its reports."""
+    return (yield from run_reporting(arguments, Report, should_stop=should_stop, command=command))
+
+
+def run_reporting(
+    arguments: Sequence[str],
+    reports: type[AnyReport],
+    *,
+    should_stop: Callable[[], bool] | None = None,
+    command: Sequence[str] | None = None,
+) -> Generator[AnyReport, None, AnyReport]:
     """Run ``napari-medseg`` with these arguments in another process, at low priority.
 
     Parameters
     ----------
     arguments : sequence of str
         As on the command line, ``--json`` included: ``["fine-tune", "--corrections", ..., "--json"]``.
+    reports : type
+        `Report`, or `ClassReport` for ``train-classifier``.
     should_stop : callable, optional
         Asked about ten times a second; after True the process is gone within 5 s.
     command : sequence of str, optional
@@ -42,12 +57,12 @@ def run_job(
 
     Yields
     ------
-    Report
+    Report or ClassReport
         Each line that the process prints.
 
     Returns
     -------
-    Report
+    Report or ClassReport
         The last one, of the kind ``done``.
 
     Raises
@@ -57,13 +72,13 @@ def run_job(
     JobFailed
         If the process ended without a result; says why.
     """
-    program = list(command) if command is not None else [sys.executable, "-m", "napari_medseg"]
+    program: list[str] = list(command) if command is not None else [sys.executable, "-m", "napari_medseg"]
     with tempfile.TemporaryFile() as noise:
         process = _started([*program, *arguments], noise)
-        last: Report | None = None
+        last: AnyReport | None = None
         try:
             for line in _lines(process, should_stop or (lambda: False)):
-                report = _report(line)
+                report = _report(line, reports)
                 if report is not None:
                     last = report
                     yield report
@@ -133,9 +148,9 @@ def _lines(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) ->
         yield line
 
 
-def _report(line: bytes) -> Report | None:
+def _report(line: bytes, reports: type[AnyReport]) -> AnyReport | None:
     try:
-        return Report.model_validate_json(line)
+        return reports.model_validate_json(line)
     except ValidationError:
         return None
 

@@ -36,10 +36,13 @@ def load_model(
         from napari_medseg.segmentation.classical import GeodesicSegmenter
 
         return GeodesicSegmenter()
-    from napari_medseg.models.checkpoint import load_checkpoint
+    from napari_medseg.errors import ModelError
+    from napari_medseg.models.checkpoint import load_checkpoint, read_card
     from napari_medseg.segmentation.segmenter import Segmenter
 
     folder = Path(name_or_path) if name_or_path is not None else None
     if folder is None or not folder.is_dir():
         folder = Library().path(str(name_or_path or CLICK), version)
+    if (card := read_card(folder)).looks_at is not None:
+        raise ModelError(f"the model '{card.name}' classifies and cannot segment: choose another, or classify with it")
     return Segmenter(load_checkpoint(folder), device)
