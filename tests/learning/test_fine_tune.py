@@ -176,6 +176,24 @@ def test_unreviewed_slices_do_not_teach(model, tmp_path):
         assert torch.equal(value, networks[2][name]), name
 
 
+def test_a_third_of_the_slices_teaches_nearly_as_much_as_all_of_them(model):
+    def third(seed):
+        volume, mask = phantom(seed)
+        reviewed = tuple(range(seed % 3, len(mask.data), 3))
+        wrong = np.roll(mask.data, (7, 8), (1, 2))
+        wrong[list(reviewed)] = mask.data[list(reviewed)]
+        return volume, LabelMap(wrong, mask.affine), reviewed
+
+    reached = []
+    for pair in (phantom, third):
+        learned = finish(fine_tune(model_like(model), [pair(k) for k in range(3)], settings=QUICK))
+        segmenter = type(model)(learned.checkpoint, "cpu")
+        unseen = [phantom(seed) for seed in (70, 71, 72, 73)]
+        reached.append(np.mean([dice(segmenter.segment(v).data == 1, m.data == 1) for v, m in unseen]))
+    assert reached[0] > 0.75
+    assert reached[1] > reached[0] - 0.03
+
+
 def test_a_new_label_comes_beside_the_old_one(model, tmp_path):
     def named(seed, keep):
         volume, mask = phantom(seed, two=True)

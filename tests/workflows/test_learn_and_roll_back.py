@@ -14,10 +14,10 @@ LONG_MS = 240_000
 
 @pytest.fixture
 def beats(qtbot):
-    """When the window's event loop came round, every 20 ms if nothing holds it up."""
-    times: list[float] = []
+    """When the window's event loop came round, every 20 ms if nothing holds it up: by the clock, and its own work."""
+    times: list[tuple[float, float]] = []
     timer = QTimer()
-    timer.timeout.connect(lambda: times.append(time.perf_counter()))
+    timer.timeout.connect(lambda: times.append((time.perf_counter(), time.thread_time())))
     timer.start(20)
     yield times
     timer.stop()
@@ -47,7 +47,10 @@ def test_accept_fine_tune_choose_roll_back_export(window, scan, qtbot, beats):
     qtbot.waitUntil(lambda: learning.is_running, timeout=5000)
     qtbot.waitUntil(lambda: not learning.is_running, timeout=LONG_MS)
     assert learning.verdict is not None, learning.last.message
-    assert np.diff(beats).max() < 0.5, "the window stays alive while the model learns"
+    by_clock, own_work = 1000 * np.diff(np.array(beats), axis=0).max(0)
+    print(f"longest stall while it learned: {by_clock:.0f} ms by the clock, {own_work:.0f} ms of the window's own work")
+    assert own_work < 200, "the window stays alive while the model learns"
+    assert by_clock < 1000, "the training leaves the processor to the window, also where other programs want it"
     assert learning.verdict.sentence
     trained = max(row.number for row in learning.versions())
     assert trained == 2
