@@ -43,6 +43,17 @@ def correction_of(volume, **fields):
     )
 
 
+def test_a_scan_that_changed_before_it_was_accepted_is_kept_as_it_was_seen(scan, tmp_path):
+    image = nib.load(scan.path)
+    nib.Nifti1Image(np.asarray(image.dataobj) + 5, image.affine).to_filename(scan.path)
+    CorrectionStore(tmp_path / "corrections").add(correction_of(scan))
+    (stored,) = CorrectionStore(tmp_path / "corrections").list()
+    assert stored.scan.path is None
+    again = stored.load()
+    assert np.array_equal(again.volume.data, scan.data)
+    assert np.allclose(again.volume.affine, scan.affine)
+
+
 def test_a_correction_comes_back_as_it_was_stored(scan, tmp_path):
     painted = np.zeros(scan.data.shape, bool)
     painted[2, 3, 4] = True

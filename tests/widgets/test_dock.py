@@ -106,7 +106,7 @@ def test_several_series_are_offered_with_pictures(dock, scan, qtbot):
     series = dock.findChild(QListWidget)
     assert series.isVisible()
     assert series.count() == 2
-    assert series.item(0).text() == "ct\n7 slices of 24×20 · 0.8×1×3 mm"
+    assert series.item(0).text() == "ct\n7 slices of 24×20\n0.8×1×3 mm"
     assert not series.item(0).icon().isNull()
     assert dock.session.volume is None
     at = series.visualItemRect(series.item(1)).center()

@@ -10,6 +10,7 @@ import pytest
 from napari.components import ViewerModel
 from scipy.ndimage import map_coordinates
 
+from napari_medseg.imaging.dicom.source import DicomSource
 from napari_medseg.imaging.files import read_volume
 from napari_medseg.imaging.frames import frame_of
 from napari_medseg.imaging.volume import Volume
@@ -98,11 +99,23 @@ def test_pet_glows_over_ct_in_whatever_order_they_open(bridge):
     bridge.services.opening.choose(ct)
     glow = layer_of(bridge, pet)
     assert (glow.colormap.name, glow.opacity, glow.blending) == ("inferno", 0.5, "additive")
-    images = [layer for layer in bridge.viewer.layers if layer._type_string == "image"]
-    assert images[-1] is glow
+    kinds = [layer._type_string for layer in bridge.viewer.layers]
+    assert kinds == ["image"] * 2 + ["labels"] * 2, "lesions lie over the scans"
+    assert bridge.viewer.layers[1] is glow
     glow.opacity = 0.2
     bridge.services.opening.choose(pet)
     assert glow.opacity == 0.2, "the user's own choice stays"
+
+
+def test_scans_of_two_frames_of_reference_are_not_passed_off_as_one(bridge):
+    first, second = ramp(0, "first", (3.0, 1.0, 1.0)), ramp(0, "second", (3.0, 1.0, 1.0))
+    first, second = (
+        replace(volume, metadata={"dicom": DicomSource(frame, "1.1", frame, True, ())})
+        for volume, frame in ((first, "1.2"), (second, "1.3"))
+    )
+    bridge.services.opening.choose(first)
+    bridge.services.opening.choose(second)
+    assert "'first' and 'second' have different frames of reference" in bridge.session.message
 
 
 def test_the_open_scan_lies_on_top(bridge):

@@ -217,10 +217,12 @@ class CorrectionStore:
 
 def _write(folder: Path, correction: Correction) -> None:
     from napari_medseg.imaging.files import read_volume, write_label_map
+    from napari_medseg.imaging.provenance import has_changed
 
     volume, reviewed = correction.volume, correction.reviewed
     path = volume.path
-    if path is None or not path.exists():
+    # A file that has changed is no longer the scan that was corrected: keep that one.
+    if path is None or not path.exists() or has_changed(volume):
         path = None
         _write_scan(folder / "scan.nii.gz", volume)
         digest = content_hash(read_volume(folder / "scan.nii.gz"))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_medseg.errors import MedSegError
+from napari_medseg.imaging.provenance import has_changed
 from napari_medseg.session.lesions import Region
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
@@ -157,7 +158,9 @@ class CorrectController:
         work.seconds = 0.0
         self.accepted.emit(work)
         n_slices = len(self.session.reviewed | work.labels.corrected_slices)
-        self.session.message = f"Accepted: {n_slices} reviewed slices will teach the model."
+        kept = " The scan's file changed since it was opened; the scan as you saw it was kept."
+        note = kept if has_changed(work.volume) else ""
+        self.session.message = f"Accepted: {n_slices} reviewed slices will teach the model.{note}"
 
     def _on_failed(self, error: Exception) -> None:
         self.session.busy = None

@@ -59,6 +59,9 @@ class ExportPanel(QWidget):
         self._format, self._path = QComboBox(), QLineEdit()
         for each in MASK_FORMATS:
             self._format.addItem(f"{each.name} ({each.suffixes[0]})", each.key)
+        # As wide as the dock, not as its longest name.
+        self._format.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._format.setMinimumContentsLength(8)
         self._format.activated.connect(self._on_format)
         self._path.setToolTip("Where the mask is saved")
         self._browse = button("", "Choose another place")

@@ -42,11 +42,15 @@ class OpenPanel(QWidget):
         self._look = look
         self._draw_icons()
 
+    @property
+    def _is_first_thing_to_do(self) -> bool:
+        return self.session.volume is None and not self.session.offers
+
     def _draw_icons(self) -> None:
         look = self._look
         if look is None:
             return
-        self._open.setIcon(icon("file", look.on_accent if self.session.volume is None else look.text))
+        self._open.setIcon(icon("file", look.on_accent if self._is_first_thing_to_do else look.text))
         for each, name in ((self._folder, "folder"), (self._sample, "sample"), (self._mask, "mask")):
             each.setIcon(icon(name, look.text, off=look.faint))
 
@@ -76,7 +80,7 @@ class OpenPanel(QWidget):
         self._drop.setVisible(volume is None and not self.session.offers)
         self._sample.setVisible(volume is None)
         self._mask.setVisible(volume is not None)
-        self._open.setProperty("role", "main" if volume is None else "")
+        self._open.setProperty("role", "main" if self._is_first_thing_to_do else "")
         self._open.setText("Open a file…" if volume is None else "Another file…")
         repolish(self._open)
         self._draw_icons()

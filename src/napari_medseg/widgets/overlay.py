@@ -6,7 +6,7 @@ from its own voxels. It is resampled for display; its own voxels stay what model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
+from napari_medseg.imaging.dicom.source import dicom_source
 from napari_medseg.imaging.frames import frame_of, place_in, turned_into
 from napari_medseg.session.runner import Runner, Ticket
 from napari_medseg.widgets.scan_layers import SUFFIX, volume_of
@@ -55,7 +56,7 @@ class Overlay:
         self._frame: NDArray[np.float64] = np.eye(3)
         self._hidden: dict[int, bool] = {}
 
-    def turn_to(self, volume: Volume, scans: Iterable[Shown]) -> None:
+    def turn_to(self, volume: Volume, scans: Sequence[Shown]) -> None:
         """Show a scan along its own axes and on top, and every other one where it lies against it."""
         self._frame = frame = frame_of(volume.affine)
         turned = []
@@ -69,10 +70,16 @@ class Overlay:
             if shown.labels is not None and placed is None:
                 self._hide(shown.labels)  # lesions are painted on their own voxels alone
         self._raise(volume)
+        strange = [shown.volume.name for shown in scans if _is_of_another_frame(shown.volume, volume)]
+        if strange:
+            self._say(
+                f"'{strange[0]}' and '{volume.name}' have different frames of reference: they are shown by their own "
+                "millimetres, which need not mean the same place in the patient."
+            )
         self._runner.cancel()
         if turned:
             names = ", ".join(f"'{shown.volume.name}'" for shown in turned)
-            self._say(f"{names} lies turned against '{volume.name}': it is being resampled, for display only.")
+            self._say(f"Resampling {names} for display over '{volume.name}'…")
             self._runner.submit(
                 partial(_resample, [shown.volume for shown in turned], frame),
                 done=partial(self._show_resampled, frame, turned),
@@ -100,6 +107,7 @@ class Overlay:
             _fill(shown.image, volume.data, placed)
             shown.image.name = shown.image.name.removesuffix(SUFFIX) + SUFFIX
             self._reveal(shown.image)
+            self._say(f"'{shown.volume.name}' lies turned against the open scan: it is resampled, for display only.")
 
     def _hide(self, layer: Image | Labels) -> None:
         self._hidden.setdefault(id(layer), layer.visible)
@@ -110,19 +118,28 @@ class Overlay:
             layer.visible = self._hidden.pop(id(layer))
 
     def _raise(self, volume: Volume) -> None:
-        """Lay PET over all others as a glow, and the open scan over the other opaque ones."""
+        """Lay all scans under the lesions: the open one over the other opaque ones, PET over it as a glow."""
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image) and volume_of(layer) is not None]
         anatomy = [layer for layer in images if not _is_pet(layer)]
         pets = [layer for layer in images if _is_pet(layer)]
-        if pets and anatomy:
+        if len(images) < 2:
+            return
+        if anatomy:
             for layer in pets:
                 _glow(layer)
-        own = next((layer for layer in images if volume_of(layer) is volume), None)
-        for layer in ([own] if own in anatomy else []) + (pets if anatomy else []):
-            top = max(self.viewer.layers.index(each) for each in images)
+        opaque, glowing = (anatomy, pets) if anatomy else (pets, [])
+        ordered = sorted(opaque, key=lambda layer: volume_of(layer) is volume)
+        for wanted, layer in enumerate([*ordered, *glowing]):
             at = self.viewer.layers.index(layer)
-            if at < top:
-                self.viewer.layers.move(at, top + 1)
+            if at != wanted:
+                self.viewer.layers.move(at, wanted)
+
+
+def _is_of_another_frame(a: Volume, b: Volume) -> bool:
+    """Whether two DICOM scans say that their positions are not to be compared."""
+    sources = dicom_source(a.metadata), dicom_source(b.metadata)
+    frames = {source.frame_of_reference_uid for source in sources if source is not None} - {""}
+    return len(frames) > 1
 
 
 def _is_pet(layer: Image) -> bool:

@@ -38,7 +38,6 @@ class SeriesChooser(QWidget):
         self._list = QListWidget()
         self._list.setIconSize(QSize(_PICTURE, _PICTURE))
         self._list.setSpacing(2)
-        self._list.setWordWrap(True)
         self._list.setTextElideMode(Qt.TextElideMode.ElideRight)
         self._list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._list.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
@@ -63,7 +62,8 @@ class SeriesChooser(QWidget):
             self._list.addItem(_item(offer))
         if offers:
             self._list.setCurrentRow(0)
-            self._list.setFixedHeight(min(_MOST_ROWS, len(offers)) * (_PICTURE + 10) + 10)
+            row_height = self._list.item(0).sizeHint().height() + 2 * self._list.spacing()
+            self._list.setFixedHeight(min(_MOST_ROWS, len(offers)) * row_height + 2 * self._list.spacing() + 4)
             self._list.setFocus()
 
     def _mark_open(self, _volume: object = None) -> None:
@@ -88,15 +88,18 @@ def offer_text(offer: Offer) -> str:
     columns, rows, slices = offer.shape
     n_slices = "1 slice" if slices == 1 else f"{slices} slices"
     spacing = "×".join(f"{step:.2f}".rstrip("0").rstrip(".") for step in offer.spacing_mm)
-    about = f"{n_slices} of {columns}×{rows}" + (f" · {spacing} mm" if min(offer.spacing_mm) > 0 else "")
+    about = f"{n_slices} of {columns}×{rows}"
     if offer.refusal:
-        return f"{title}\n{about}\nCannot be opened"
+        return f"{title}\n{about}\n⚠ Cannot be opened"
     notes = "1 note" if len(offer.warnings) == 1 else f"{len(offer.warnings)} notes"
-    return f"{title}\n{about}" + (f"\n⚠ {notes}" if offer.warnings else "")
+    return f"{title}\n{about}\n{spacing} mm" + (f"  ⚠ {notes}" if offer.warnings else "")
 
 
 def _item(offer: Offer) -> QListWidgetItem:
-    item = QListWidgetItem(QIcon(_pixmap(offer.picture)), offer_text(offer))
+    icon, picture = QIcon(), _pixmap(offer.picture)
+    for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):  # a chosen picture keeps its greys
+        icon.addPixmap(picture, mode)
+    item = QListWidgetItem(icon, offer_text(offer))
     tips = [offer.name, offer.refusal, *offer.warnings]
     item.setToolTip("\n".join(tip for tip in tips if tip))
     item.setSizeHint(QSize(10, _PICTURE + 8))
