@@ -1,33 +1,65 @@
-"""Segmentation without a network: geodesic distances from the prompts. Needs no weights and no torch."""
+"""Segmentation without a network: the size of what was clicked from rays, its border by a random walker.
+
+Needs no weights and no torch; the reference that a trained model must beat, and a second opinion where one fails.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import cc3d
+import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, gaussian_filter
-from skimage.graph import MCP_Geometric
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
-from napari_medseg.segmentation.click import framing, nothing_without_a_click, obey
+from napari_medseg.segmentation.click import framing, nothing_without_a_click, obey, only_what_was_asked
 from napari_medseg.segmentation.prompts import Prompt
-from napari_medseg.segmentation.views import Prompts, View, intensity_window, paste, prompts_in_array, sample, valid
+from napari_medseg.segmentation.random_walk import random_walk
+from napari_medseg.segmentation.rays import StarSurface, find_surface
+from napari_medseg.segmentation.views import Prompts, View, paste, prompts_in_array, sample, valid
 
-_CUBE_MM = 60.0
-_SIZE = 48
-_FLOOR = 0.03
+_SIZE = 40
+_MARGIN = 1.5
+_BINS = 32
+_STRICTNESS, _TRUST = 0.35, 0.12
+_LOOKS, _PLACE, _SURE = 0.5, 1.5, 4.0
+_SOFT = 0.15
+_REACH = 1.3
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Belief:
+    """Where the lesion is before its intensities are looked at.
+
+    Parameters
+    ----------
+    view : View
+        What is looked at.
+    depth_mm : ndarray, shape (N, N, N)
+        How deep each point of the view lies inside (negative: outside of) the shape so far.
+    radius_mm : float
+        The shape's typical radius.
+    """
+
+    view: View
+    depth_mm: Floats
+    radius_mm: float
 
 
 class GeodesicSegmenter:
-    """A voxel belongs to the lesion when the way to a positive prompt is shorter than to the background.
+    """Segments what a click points at by its intensities alone.
 
-    Towards the lesion a step costs more the less its intensity is like those under the positive prompts, towards the
-    background the more it is like them; the border of a cube round them is background (after GeoS, Criminisi 2008).
+    The first click: rays find a surface of any size (`rays`), a random walker that starts from it and from the two
+    intensity histograms finds the border (`random_walk`). A correcting click changes the mask so far about as far as
+    the mask's border was from it.
     """
 
     name = "geodesic"
@@ -62,54 +94,121 @@ class GeodesicSegmenter:
         if should_stop is not None and should_stop():
             raise Cancelled("the segmentation was cancelled")
         spacing = np.array(volume.spacing_mm)
+        before = None if previous is None else (np.asarray(previous.data) > 0).astype(np.uint8)
+        belief = _from_mask(before, drawn, spacing) if before is not None else None
+        belief = belief or _from_rays(volume, drawn, spacing)
+        likely, region = paste(
+            _probabilities(volume.data, belief, spacing, drawn), belief.view, volume.data.shape, volume.spacing_mm
+        )
+        if before is not None and before.any():
+            likely = only_what_was_asked(likely, before[region], drawn)
         data = np.zeros(volume.data.shape, np.uint8)
-        view = _view(volume, previous, drawn, spacing)
-        belonging = _belonging(volume.data, view, spacing, drawn)
-        likely, region = paste(belonging, view, volume.data.shape, volume.spacing_mm)
-        mask = obey(likely, region, drawn, spacing)
-        parts = cc3d.connected_components(mask, connectivity=6)
-        start = np.array([s.start for s in region])
-        seeds = [tuple(np.clip(np.rint(p - start), 0, np.array(parts.shape) - 1).astype(int)) for p in drawn.positive]
-        data[region] = np.isin(parts, [parts[s] for s in seeds if parts[s]])
+        data[region] = _joined(obey(likely, region, drawn, spacing), region, drawn)
         return LabelMap(data, volume.affine, {1: "Lesion"}, grid=volume.grid, metadata=volume.metadata)
 
 
-def _view(volume: Volume, previous: LabelMap | None, prompts: Prompts, spacing: NDArray[np.float64]) -> View:
-    if previous is not None and previous.data.any():
-        whole = tuple(slice(0, n) for n in previous.data.shape)
-        framed = framing(prompts.points, (np.asarray(previous.data) > 0).astype(np.uint8), whole, 2.0, spacing, _SIZE)
-        if framed is not None:
-            return framed
-    low, high = prompts.positive.min(0), prompts.positive.max(0)
-    extent = max(min(_CUBE_MM, float((spacing * volume.data.shape).max())), 2.5 * float(((high - low) * spacing).max()))
-    return View((low + high) / 2, extent, _SIZE)
+def _joined(mask: NDArray[np.bool_], region: Sequence[slice], prompts: Prompts) -> NDArray[np.bool_]:
+    """The parts of the mask that a positive prompt lies in."""
+    parts = cc3d.connected_components(mask, connectivity=6)
+    start = np.array([s.start for s in region])
+    seeds = np.clip(np.rint(prompts.positive - start).astype(int), 0, np.array(parts.shape) - 1)
+    return np.isin(parts, [parts[tuple(s)] for s in seeds if parts[tuple(s)]])
 
 
-def _belonging(
-    array: NDArray[np.generic], view: View, spacing: NDArray[np.float64], prompts: Prompts
-) -> NDArray[np.float32]:
-    """Between 0 and 1 for each point of the view: how much nearer the positive prompts are; 0.5 is half way."""
-    image = sample(array, view, tuple(spacing))
-    inside = valid(array.shape, view, tuple(spacing)) > 0
-    middle, deviation = intensity_window(array, prompts.positive, tuple(spacing))
-    low, high = np.percentile(image[inside], (5, 95))
-    scale = max(deviation, 0.03 * float(high - low), 1e-6)
-    unlike = np.tanh(np.abs(gaussian_filter(image, 0.7) - middle) / (4.0 * scale)).astype(float) ** 2
-    seeds = [np.clip(np.rint(view.point_of(p, tuple(spacing))), 0, view.size - 1).astype(int) for p in prompts.points]
-    near = [tuple(s) for s, positive in zip(seeds, prompts.signs, strict=True) if positive and inside[tuple(s)]]
-    far = [tuple(s) for s, positive in zip(seeds, prompts.signs, strict=True) if not positive and inside[tuple(s)]]
-    edge = inside & ~binary_erosion(inside)  # the cube's border, and the scan's where it ends within
-    far.extend(map(tuple, np.argwhere(edge)))
-    to_lesion = _distance(_FLOOR + unlike, near, inside)
-    to_rest = _distance(_FLOOR + 1.0 - unlike, far, inside)
-    with np.errstate(invalid="ignore"):  # outside the scan both ways are infinitely long
-        share = to_rest / np.maximum(to_lesion + to_rest, 1e-9) * (1.0 - 0.6 * unlike)
-    return np.where(np.isfinite(share), share, 0.0).astype(np.float32)
+def _from_rays(volume: Volume, prompts: Prompts, spacing: NDArray[np.float64]) -> Belief:
+    """The shape that rays from the middle one of the positive points find, stretched so that it holds them all."""
+    points = prompts.positive
+    middle = points[np.linalg.norm((points - points.mean(0)) * spacing, axis=1).argmin()]
+    surface = find_surface(volume.data, middle, volume.spacing_mm)
+    ends = middle + surface.directions * surface.radii_mm[:, None] / spacing
+    held = np.concatenate([ends, points])
+    low = np.maximum(held.min(0), -0.5)
+    high = np.minimum(held.max(0), np.array(volume.data.shape) - 0.5)
+    view = View((low + high) / 2, _MARGIN * float(((high - low) * spacing).max()), _SIZE)
+    depth = surface.signed_distance_mm(_offsets_mm(view, middle, spacing))
+    return Belief(view, depth.reshape(_SIZE, _SIZE, _SIZE).astype(np.float32), _radius(surface))
 
 
-def _distance(
-    cost: NDArray[np.float64], seeds: list[tuple[int, ...]], inside: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Cheapest way to the nearest seed, through the scan only; infinite where there is none."""
-    passable = np.where(inside, cost, -1.0)  # MCP never enters negative costs
-    return np.asarray(MCP_Geometric(passable).find_costs(seeds)[0])
+def _radius(surface: StarSurface) -> float:
+    return float(np.exp(np.log(surface.radii_mm).mean()))
+
+
+def _offsets_mm(view: View, origin: NDArray[np.float64], spacing: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Positions of a view's points from an array index, shape (N^3, 3)."""
+    axes = [(c - o) * s for c, o, s in zip(view.coordinates(tuple(spacing)), origin, spacing, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+
+
+def _from_mask(mask: NDArray[np.uint8], prompts: Prompts, spacing: NDArray[np.float64]) -> Belief | None:
+    """The mask so far as a shape; None where it is empty."""
+    whole = tuple(slice(0, n) for n in mask.shape)
+    view = framing(prompts.points, mask, whole, _MARGIN, spacing, _SIZE)
+    if view is None:
+        return None
+    seen = sample(mask, view, tuple(spacing)) > 0.5
+    pitch = view.extent_mm / view.size
+    inside, outside = (edt.edt(np.ascontiguousarray(m), black_border=False) for m in (seen, ~seen))
+    depth = (np.where(seen, inside - 0.5, 0.5 - outside) * pitch).astype(np.float32)
+    radius = float((seen.sum() * 0.75 / np.pi) ** (1 / 3)) * pitch
+    return Belief(view, depth, max(radius, pitch))
+
+
+def _probabilities(
+    array: NDArray[np.generic], belief: Belief, spacing: NDArray[np.float64], prompts: Prompts
+) -> Floats:
+    """How likely each point of the view belongs to the lesion."""
+    image = sample(array, belief.view, tuple(spacing))
+    inside = valid(array.shape, belief.view, tuple(spacing)) > 0
+    noise = max(_noise(image), 1e-6)
+    logit = _PLACE * np.clip(belief.depth_mm / (_SOFT * belief.radius_mm), -_SURE, _SURE)
+    logit = _corrected(logit, image / noise, belief, spacing, prompts)
+    logit += _LOOKS * _looks(gaussian_filter(image, 0.6), logit, inside)
+    seeds = _seeds(belief.view, spacing, prompts)
+    opinion = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    walked = random_walk(image / noise, opinion, seeds, strictness=_STRICTNESS, trust=_TRUST)
+    return walked * inside
+
+
+def _noise(image: Floats) -> float:
+    """Deviation of the noise, from differences of neighbours that most edges do not touch."""
+    steps = np.concatenate([np.abs(np.diff(image, axis=a)).ravel() for a in range(3)])
+    return float(np.median(steps) / 0.954 + 0.02 * (np.percentile(image, 98) - np.percentile(image, 2)))
+
+
+def _looks(image: Floats, logit: Floats, inside: NDArray[np.bool_]) -> Floats:
+    """Log of how much likelier each intensity is where the lesion is believed to be than where it is not."""
+    low, high = np.percentile(image[inside], (0.5, 99.5)) if inside.any() else (0.0, 1.0)
+    binned = (np.clip((image - low) / max(float(high - low), 1e-6), 0, 0.999) * _BINS).astype(int)
+    shares = []
+    for part in (inside & (logit > 0.8), inside & (logit < -0.8)):
+        counts = gaussian_filter1d(np.bincount(binned[part], minlength=_BINS).astype(float), 1.2)
+        shares.append(counts / max(counts.sum(), 1e-9) + 0.01)
+    return np.asarray(np.clip(np.log(shares[0] / shares[1]), -2.5, 2.5)[binned], np.float32)
+
+
+def _corrected(logit: Floats, image: Floats, belief: Belief, spacing: NDArray[np.float64], prompts: Prompts) -> Floats:
+    """Change the belief round the newest points that contradict it, about as far as the border is from them."""
+    view, out = belief.view, logit.copy()
+    for point, sign in zip(prompts.points[prompts.ages == 0], prompts.signs[prompts.ages == 0], strict=True):
+        at = tuple(np.clip(np.rint(view.point_of(point, tuple(spacing))), 0, view.size - 1).astype(int))
+        wrong_by = -float(belief.depth_mm[at]) if sign else float(belief.depth_mm[at])
+        if wrong_by <= 0:
+            continue
+        reach = _REACH * wrong_by + view.extent_mm / view.size
+        squared = (_offsets_mm(view, point, spacing) ** 2).sum(1).reshape(logit.shape)
+        near = np.exp(-0.5 * squared / reach**2)
+        alike = np.exp(-0.5 * (np.abs(image - image[at]) / 4.0) ** 2)
+        weight = near * (0.3 + 0.7 * alike)
+        out = (1 - weight) * out + weight * (_SURE if sign else -_SURE)
+    return out.astype(np.float32)
+
+
+def _seeds(view: View, spacing: NDArray[np.float64], prompts: Prompts) -> Floats:
+    """1 and 0 at the points that the user marked, 0.5 elsewhere; the newest wins."""
+    seeds = np.full((view.size,) * 3, 0.5, np.float32)
+    order = np.argsort(-prompts.ages, kind="stable")
+    for point, sign in zip(prompts.points[order], prompts.signs[order], strict=True):
+        at = np.rint(view.point_of(point, tuple(spacing))).astype(int)
+        if (at >= 0).all() and (at < view.size).all():
+            seeds[tuple(at)] = float(sign)
+    return seeds
