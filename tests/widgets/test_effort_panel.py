@@ -80,7 +80,7 @@ def press(qtbot, panel, text):
 def test_each_correction_is_a_row_and_each_version_a_bar(panel):
     (table,) = panel.findChildren(QTableWidget)
     assert [table.item(row, SECONDS).text() for row in range(3)] == ["25", "80", "120"]
-    assert table.item(0, SCAN).text() == "scan without a file"
+    assert table.item(0, SCAN).text() == "correction-0003"
     plot = panel.findChild(EffortPlot)
     assert [(mean.model, mean.n_cases, mean.seconds) for mean in plot.means] == [
         ("click 1", 2, 100),
@@ -146,6 +146,8 @@ def test_two_versions_are_two_outlines_with_a_slider_and_side_by_side(panel, ser
     press(qtbot, view, "Side by side")
     assert len(viewer.layers) == n_layers + 2
     assert new.translate[2] > old.translate[2] + 20
+    (beside,) = [layer for layer in viewer.layers if layer.name == "Corrected, beside"]
+    assert beside.contour == corrected.contour == 1
     assert (old.opacity, new.opacity) == (1.0, 1.0)
     press(qtbot, view, "Side by side")
     assert len(viewer.layers) == n_layers

@@ -19,7 +19,7 @@ class Effort:
     Parameters
     ----------
     correction, scan : str
-        Name of its folder; name of the scan's file or folder.
+        Name of its folder; name of the scan's file or folder, of the correction where the scan had none.
     model : str
         The model and version that proposed: ``"click 2"``.
     created : str
@@ -86,7 +86,7 @@ def _effort(stored: StoredCorrection) -> Effort:
     card, scan = stored.card, stored.scan
     return Effort(
         correction=stored.id,
-        scan=Path(scan.path).name if scan.path else "scan without a file",
+        scan=Path(scan.path).name if scan.path else stored.id,
         model=card.model or "unknown model",
         created=card.created,
         seconds=round(card.seconds, 1),

@@ -53,9 +53,9 @@ class Examination:
         knows_all = not taught[len(old.card.labels) :].any() and old.card.automatic is not None
         return self._measure(old, automatic=knows_all)
 
-    def of_new(self, network: ClickUNet) -> Figures:
-        """Figures of the new version."""
-        return self._measure(Checkpoint(network, self.lesson.card), automatic=True)
+    def of_new(self, network: ClickUNet, same_clicks: Figures | None = None) -> Figures:
+        """Figures of the new version; what clicks reach is taken from those of the old one where they are the same."""
+        return self._measure(Checkpoint(network, self.lesson.card), automatic=True, same_clicks=same_clicks)
 
     def of_parts(self, network: ClickUNet, before: Figures) -> tuple[float, dict[str, Any]]:
         """Choose how much of what clicks have learned is kept, on the held-out cases while these are still apart.
@@ -101,8 +101,10 @@ class Examination:
 
     def _forgets(self, network: ClickUNet, before: Figures) -> bool:
         """Whether less than half of what may be lost is left."""
-        guard = guard_dice(network, self._guard, self.lesson.device, self.lesson.dtype)
-        return (before.guard or 0.0) - guard > 0.5 * self.lesson.settings.largest_loss
+        return (before.guard or 0.0) - self._guard_dice(network) > 0.5 * self.lesson.settings.largest_loss
+
+    def _guard_dice(self, network: ClickUNet) -> float:
+        return guard_dice(network, self._guard, self.lesson.device, self.lesson.dtype)
 
     def on_the_way(self, network: ClickUNet) -> float | None:
         """Dice on the held-out cases without a click, as quickly as it can be had."""
@@ -118,15 +120,15 @@ class Examination:
             }
         )
 
-    def _measure(self, checkpoint: Checkpoint, *, automatic: bool) -> Figures:
+    def _measure(self, checkpoint: Checkpoint, *, automatic: bool, same_clicks: Figures | None = None) -> Figures:
         lesson = self.lesson
         of = (lesson.cases, lesson.held_out, lesson.device, self._stop)
         network = checkpoint.network.to(lesson.device)
         is_old = checkpoint is lesson.old
         return Figures(
             automatic=automatic_dice(checkpoint, *of) if automatic else None,
-            one_click=one_click_dice(checkpoint, *of),
-            guard=guard_dice(network, self._guard, lesson.device, lesson.dtype),  # type: ignore[arg-type]
+            one_click=same_clicks.one_click if same_clicks else one_click_dice(checkpoint, *of),
+            guard=same_clicks.guard if same_clicks else self._guard_dice(network),  # type: ignore[arg-type]
             kept=(1.0 if is_old else self._agreement(checkpoint)) if self._has_kept_labels else None,
             pinned=self._pinned(checkpoint, automatic=automatic) if lesson.pinned else None,
         )

@@ -140,7 +140,8 @@ class _Training:
             apart, part = Figures(**trainer.progress.figures["after"]), trainer.progress.figures["part"]
             part = self._by_leader(lambda: exam.settled_part(trainer.average, part, before))
             network = exam.with_part(trainer.average, part)
-            after = exam.combined(apart, Figures(**self._by_leader(lambda: exam.of_new(network).model_dump())))
+            same = before if part == 0 else None
+            after = exam.combined(apart, Figures(**self._by_leader(lambda: exam.of_new(network, same).model_dump())))
         except Cancelled as error:
             self._save(trainer)
             done = f"at step {trainer.progress.step} of {lesson.n_steps}"

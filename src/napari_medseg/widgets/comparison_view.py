@@ -131,8 +131,10 @@ class ComparisonView(QWidget):
         return layer
 
     def _turn_to(self, comparison: Comparison) -> None:
-        """Show the slice in which the two differ most."""
+        """Show the slice in which the two differ most, or that holds most of the correction."""
         differs = (comparison.old.mask.data > 0) != (comparison.new.mask.data > 0)
+        if not differs.any():
+            differs = comparison.corrected.data > 0
         axis = self.viewer.dims.order[0] if len(self.viewer.dims.order) == 3 else 0
         counts = differs.sum(tuple(a for a in range(3) if a != axis))
         index = [n // 2 for n in differs.shape]
@@ -176,6 +178,8 @@ class ComparisonView(QWidget):
         state.update(translate=np.asarray(layer.translate) + shift, name=f"{layer.name}, beside", metadata={})
         active = self.viewer.layers.selection.active
         made = Layer.create(data, state, kind)
+        if isinstance(layer, Labels) and isinstance(made, Labels):
+            made.contour, made.editable = layer.contour, False
         self.viewer.add_layer(made)
         self.viewer.layers.selection.active = active
         return made

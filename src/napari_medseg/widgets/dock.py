@@ -99,8 +99,8 @@ class MedSegDock(QWidget):
             "Correct": CorrectPanel(self.services, self.bridge, self.tools),
             "Learn": LearnPanel(
                 self.services.learning,
-                EffortPanel(self.services.comparing, self.services.learning),
                 ComparisonView(self.viewer, self.services),
+                EffortPanel(self.services.comparing, self.services.learning),
             ),
             "Export": ExportPanel(self.services),
         }
