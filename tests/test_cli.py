@@ -183,6 +183,41 @@ def test_evaluate_folders_with_a_report(tmp_path: Path, answers: Answers) -> Non
     assert "P1_a.nii.gz" in page
 
 
+def test_convert_makes_a_surface_in_patient_millimetres(truth: Path, tmp_path: Path, answers: Answers) -> None:
+    (answer,) = answers("convert", truth, "--out", tmp_path / "lesion.obj", "--json")
+    lines = Path(answer["mask"]).read_text().splitlines()
+    vertices = np.array([line.split()[1:] for line in lines if line.startswith("v ")], float)
+    centre = (AFFINE @ [*CENTRE_IJK, 1])[:3]
+    assert np.abs((vertices.min(0) + vertices.max(0)) / 2 - centre).max() < 1.3
+    assert 5 < np.linalg.norm(vertices - centre, axis=1).max() < 7.5
+
+
+def test_convert_asks_before_it_resamples(
+    scan: Path, tmp_path: Path, answers: Answers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    coarse = tmp_path / "coarse.nii.gz"
+    nib.save(nib.Nifti1Image(_ball(6)[::2, ::2].astype(np.uint8), AFFINE @ np.diag([2, 2, 1, 1])), coarse)
+    out = tmp_path / "fine.nii.gz"
+    assert main(["convert", str(coarse), "--scan", str(scan), "--out", str(out)]) == 1
+    said = capfd.readouterr().err
+    assert "coarse.nii.gz lies on a grid of 14 x 11 x 9 voxels of 2.5 x 1.8 x 2.4 mm" in said
+    assert "Give --resample nearest or --resample smooth." in said
+    assert not out.exists()
+    answers("convert", coarse, "--scan", scan, "--resample", "smooth", "--out", out, "--json")
+    saved = nib.load(out)
+    assert np.allclose(saved.affine, AFFINE)
+    found = np.asarray(saved.dataobj) > 0
+    assert 2 * (found & _ball(6)).sum() / (found.sum() + _ball(6).sum()) > 0.85
+
+
+def test_convert_refuses_what_the_scan_cannot_give(truth: Path, scan: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["convert", str(truth), "--scan", str(scan), "--out", str(truth.with_name("rs.dcm"))]
+    assert main([*words, "--format", "rtstruct"]) == 1
+    assert "not opened from a DICOM series" in capfd.readouterr().err
+    assert main([*words[:2], "--label", "9", "--out", str(truth.with_name("a.nii"))]) == 1
+    assert "has label 9" in capfd.readouterr().err
+
+
 def test_a_folder_without_a_mask_is_named(tmp_path: Path, truth: Path, capfd: pytest.CaptureFixture[str]) -> None:
     masks, references = tmp_path / "masks", tmp_path / "references"
     masks.mkdir()
