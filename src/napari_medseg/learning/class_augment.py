@@ -28,8 +28,11 @@ def augmented(x: Tensor, rng: Generator, *, is_lesion: bool, strength: float = 1
     return recoloured(turned(x, rng, is_lesion=is_lesion, strength=strength), rng, strength=strength)
 
 
-def turned(x: Tensor, rng: Generator, *, is_lesion: bool, strength: float = 1.0) -> Tensor:
-    """Rotate, mirror, scale and shift views; points from outside the view are outside the scan."""
+def turned(x: Tensor, rng: Generator, *, is_lesion: bool, strength: float = 1.0, size: int | None = None) -> Tensor:
+    """Rotate, mirror, scale and shift views; points from outside the view are outside the scan.
+
+    With a `size`, only that many points a side are returned, from the middle.
+    """
     n, dims = len(x), x.ndim - 2
     angle = math.pi if is_lesion else strength * math.radians(8.0)
     matrix = _rotations(n, dims, angle, rng)
@@ -37,7 +40,9 @@ def turned(x: Tensor, rng: Generator, *, is_lesion: bool, strength: float = 1.0)
         matrix *= _signs(n, dims, rng)[:, None, :]
     scale = 1.0 + 0.1 * strength * _uniform((n, 1, 1), rng)
     shift = 0.05 * strength * _uniform((n, dims, 1), rng)
-    grid = F.affine_grid(torch.cat([matrix * scale, shift], 2), list(x.shape), align_corners=False)
+    shape = list(x.shape) if size is None else [*x.shape[:2], *[size] * dims]
+    part = shape[-1] / x.shape[-1]
+    grid = F.affine_grid(torch.cat([matrix * scale, shift], 2) * part, shape, align_corners=False)
     return F.grid_sample(x, grid.to(x), mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
