@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.content_type import FORMAT_NAMES, content_type
 from napari_medseg.imaging.dicom.file import is_dicom, modality_of
-from napari_medseg.imaging.dicom.source import dicom_source
+from napari_medseg.imaging.dicom.source import changed_files, dicom_source
 from napari_medseg.imaging.limits import refusing_damage
 from napari_medseg.imaging.mask_formats import mask_format
 from napari_medseg.imaging.orientation import acquisition_axis
+from napari_medseg.imaging.picture_stack import picture_stack, read_label_stack, read_picture_stack
 from napari_medseg.imaging.provenance import fingerprint
 from napari_medseg.imaging.suffixes import (
     DICOM_SUFFIXES,
@@ -34,6 +36,7 @@ __all__ = [
     "LABEL_MAP_SUFFIXES",
     "VOLUME_SUFFIXES",
     "WRITABLE_SUFFIXES",
+    "other_scan_files",
     "read_label_map",
     "read_listed_series",
     "read_other_scans",
@@ -89,23 +92,49 @@ def read_volumes(path: str | Path) -> tuple[Volume, ...]:
     return _read_volumes(Path(path), first_only=False)
 
 
-def read_listed_series(info: SeriesInfo) -> tuple[Volume, ...]:
+def read_listed_series(
+    info: SeriesInfo,
+    notes: tuple[str, ...] = (),
+    *,
+    progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[Volume, ...]:
     """Read one entry of `napari_medseg.imaging.dicom.list_series`, as `read_volumes` would have read it.
+
+    Parameters
+    ----------
+    info : SeriesInfo
+        The entry.
+    notes : tuple of str
+        What the first volume's warnings shall say as well.
+    progress : callable, optional
+        Called with the share done, 0 to 1.
+    should_stop : callable, optional
+        Asked between slices.
 
     Raises
     ------
     ImagingError
         If it cannot be read.
+    Cancelled
+        If ``should_stop`` said so.
     """
     with refusing_damage(info.folder, "scan"):
-        volumes: tuple[Volume, ...] = _function(("dicom", "read_listed"))(info)
-        return tuple(_marked(volume, info.folder) for volume in volumes)
+        read = _function(("dicom", "read_listed"))
+        first, *others = read(info, progress=progress, should_stop=should_stop)
+        first = replace(first, warnings=(*first.warnings, *notes))
+        return tuple(_marked(volume, info.folder) for volume in (first, *others))
+
+
+def other_scan_files(folder: Path) -> list[Path]:
+    """List the files below a folder that say by their ending that they are scans, and no DICOM."""
+    return _scan_files(_files_of(folder))
 
 
 def read_other_scans(folder: Path) -> tuple[Volume, ...]:
     """Read the scans below a folder that are not DICOM; files that cannot be read are left out."""
     volumes: list[Volume] = []
-    for file in _scan_files(_files_of(folder)):
+    for file in other_scan_files(folder):
         with suppress(ImagingError):
             volumes += read_volumes(file)
     return tuple(volumes)
@@ -207,6 +236,9 @@ def _read_dicom(path: Path, *, first_only: bool) -> tuple[Volume, ...]:
 def _marked(volume: Volume, path: Path) -> Volume:
     """Add the fingerprint of the files that a volume came from."""
     source = dicom_source(volume.metadata)
+    changed = changed_files(source) if source else ()
+    if changed:
+        raise ImagingError(f"{changed[0].name} changed while it was being read; open it again when it is complete")
     files = {plane.path for plane in source.planes if plane is not None} if source else volume.metadata.get("files", ())
     mark = fingerprint(path, tuple(sorted(files)))
     return replace(volume, metadata=MappingProxyType({**volume.metadata, "fingerprint": mark}))
@@ -225,7 +257,14 @@ def _read_folder(folder: Path, *, first_only: bool) -> tuple[Volume, ...]:
             volumes += [_marked(volume, folder) for volume in _read_dicom(folder, first_only=first_only)]
         except ImagingError as error:
             skipped.append(str(error))
-    for file in scans:
+    stacked: tuple[Volume, ...] = ()
+    try:
+        stacked = _read_stack(scans)
+    except ImagingError as error:
+        # A stack with a damaged picture is no scan, and its pictures are none either.
+        skipped, scans = [*skipped, str(error)], []
+    volumes += stacked
+    for file in () if stacked else scans:
         try:
             volumes += _read_file(file, first_only=first_only)
         except ImagingError as error:
@@ -244,9 +283,23 @@ def _scan_files(files: list[Path]) -> list[Path]:
     return [file for file in files if suffix_of(file) not in _NO_SCAN_OF_ITS_OWN]
 
 
+def _read_stack(files: list[Path]) -> tuple[Volume, ...]:
+    """One volume where the files are the numbered pictures of a stack; none otherwise."""
+    stack = picture_stack(files)
+    if stack is None:
+        return ()
+    before = fingerprint(stack.files[0].parent, stack.files)
+    volume = read_picture_stack(stack, partial(_read_file, first_only=False))
+    if volume is None:
+        return ()
+    if before.has_changed():
+        raise ImagingError(f"{before.path.name} changed while it was being read; open it again when it is complete")
+    return (_marked(volume, before.path),)
+
+
 def _with_notes(volume: Volume, folder: Path, n_files: int, skipped: list[str], *, first_only: bool) -> Volume:
     notes = []
-    if first_only and n_files > 1:
+    if first_only and n_files > 1 and volume.path != folder:
         notes.append(f"{folder.name} holds {n_files} files of scans; this is the scan with most slices.")
     if skipped:
         notes.append(f"{len(skipped)} of {folder.name} could not be read: {skipped[0]}")
@@ -261,6 +314,10 @@ def _only_label_map(folder: Path) -> LabelMap:
     files = _files_of(folder)
     if len(files) == 1:
         return read_label_map(files[0])
+    stack = picture_stack(files)
+    label_map = read_label_stack(stack, read_label_map) if stack else None
+    if label_map is not None:
+        return label_map
     raise ImagingError(f"the folder {folder.name} holds {len(files)} files; choose the file with the mask")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.assemble import label_map_of, volumes_of
@@ -33,6 +33,8 @@ def read_raster(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         pixels = _pixels(path, as_labels=False)
         if pixels.ndim == 3:
             pixels = luminance(pixels, path.name, warnings)
+        if _is_turned(path):
+            warnings.append(f"{path.name} was turned upright, as its EXIF data ask for.")
         return volumes_of(path, pixels[None, None], _AFFINE, warnings=warnings, sides_are_known=False)
 
 
@@ -49,14 +51,23 @@ def read_raster_label_map(path: Path) -> LabelMap:
         return label_map_of(path, pixels[None], _AFFINE, warnings=[note])
 
 
-def _pixels(path: Path, *, as_labels: bool) -> NDArray[Any]:
+def _is_turned(path: Path) -> bool:
+    """Whether the camera was held on its side, so that the stored picture lies turned or mirrored."""
     with Image.open(path, formats=_FORMATS) as image:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+
+
+def _pixels(path: Path, *, as_labels: bool) -> NDArray[Any]:
+    with Image.open(path, formats=_FORMATS) as file:
+        image: Image.Image = file
         width, height = image.size
         if width * height > _MAX_PIXELS:
             raise ImagingError(f"{path.name} says that it is {width} x {height} pixels, more than any X-ray; crop it")
-        if as_labels and image.format == "JPEG":
+        if as_labels and file.format == "JPEG":
             raise ImagingError(f"{path.name} is a JPEG, which alters values, so it cannot be a mask; save masks as PNG")
         check_memory(path.name, (width, height), width * height * 4)
+        image.load()
+        image = ImageOps.exif_transpose(image)
         if image.mode == "P" and not as_labels:
             return np.array(image.convert("RGB"))
         if image.mode not in ("L", "LA", "P", "1", "RGB", "RGBA", "I", "F") and not image.mode.startswith("I;16"):

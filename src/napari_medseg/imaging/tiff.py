@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +37,9 @@ def read_tiff(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
     ImagingError
         If a page lies outside the file, contradicts its tags, or holds something else than numbers.
     """
-    with refusing_damage(path, "TIFF"):
+    with refusing_damage(path, "TIFF"), _complaints() as complaints:
         stored, spacing, warnings = _read_stored(path, colours=True)
+        warnings = (*warnings, *_told(complaints, path.name))
         if first_only and len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
             stored = stored[:1].copy()
@@ -42,11 +48,43 @@ def read_tiff(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
 
 def read_tiff_label_map(path: Path) -> LabelMap:
     """Read a mask of whole numbers; a palette is ignored, colours are refused."""
-    with refusing_damage(path, "TIFF"):
+    with refusing_damage(path, "TIFF"), _complaints() as complaints:
         stored, spacing, warnings = _read_stored(path, colours=False)
+        warnings = (*warnings, *_told(complaints, path.name))
         if len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
         return label_map_of(path, stored[0], _axial_affine(spacing), warnings=warnings)
+
+
+class _Listener(logging.Handler):
+    """Keeps what tifffile only logs: damaged tags that it reads past."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.heard.append(record.getMessage())
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    listener = _Listener()
+    logger = logging.getLogger("tifffile")
+    logger.addHandler(listener)
+    try:
+        yield listener.heard
+    finally:
+        logger.removeHandler(listener)
+
+
+def _told(complaints: list[str], name: str) -> tuple[str, ...]:
+    if not complaints:
+        return ()
+    first = " ".join(re.sub(r"<tifffile\.|>", "", complaints[0]).split())[:100]
+    return (f"{name} has damaged or unusual tags ({first}); check that it shows what it should.",)
 
 
 def _axial_affine(spacing_zyx: tuple[float, float, float]) -> NDArray[np.float64]:
