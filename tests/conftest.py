@@ -26,6 +26,7 @@ def shared_data() -> Path:
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test out of the user's own library, corrections and settings."""
     monkeypatch.setenv("NAPARI_MEDSEG_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("NAPARI_MEDSEG_SELF_TEST", "off")
 
 
 class BallSegmenter:

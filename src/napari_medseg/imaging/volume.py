@@ -104,6 +104,28 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Confidence:
+    """How sure a model is of its answer, voxel by voxel, where it looked.
+
+    Parameters
+    ----------
+    values : ndarray of uint8, shape of the region
+        Probability that the answer given for a voxel is right, 0 to 255 for 0 to 1. About 128: it cannot tell.
+    region : tuple of slice
+        The box of the scan's array that they belong to; elsewhere the model has no doubt.
+    """
+
+    values: NDArray[np.uint8]
+    region: tuple[slice, slice, slice]
+
+    def whole(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return probabilities (0 to 1) on a scan of this shape, 1 where the model has no doubt."""
+        out = np.ones(shape, np.float32)
+        out[self.region] = self.values / np.float32(255)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LabelMap:
     """Integer labels on a regular grid; 0 is background.
 
@@ -120,7 +142,9 @@ class LabelMap:
     path : Path, optional
         The file that it was read from.
     warnings : tuple of str
-        What the reader had to assume, one sentence each.
+        What the reader had to assume, or what to be careful about in a model's answer, one sentence each.
+    confidence : Confidence, optional
+        How sure a model is of this answer, where one gave it.
 
     Raises
     ------
@@ -135,6 +159,7 @@ class LabelMap:
     path: Path | None = None
     warnings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
         _check_geometry(self.data, self.affine)

@@ -54,6 +54,21 @@ class ClassifierInput(BaseModel):
     )
 
 
+class Domain(BaseModel):
+    """What kind of scans a model learned from, as far as it can be told from a scan; the defaults hold for `click`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    modalities: list[str] = Field(default=["CT", "MR", "PT"], title="Modalities", description="DICOM's two letters.")
+    finest_mm: tuple[float, float] = Field((0.2, 7.0), title="Finest spacing (mm)", description="Least and most.")
+    most_anisotropy: float = Field(14.0, gt=1, title="Anisotropy", description="Coarsest by finest voxel size.")
+    least_smoothness: float = Field(
+        0.25, title="Smoothness", description="What neighbours in a slice have in common, -1 to 1."
+    )
+    least_values: int = Field(10, title="Intensities", description="Fewer different ones are no scan.")
+    largest_mm: float = Field(400.0, title="Largest lesion (mm)")
+
+
 class Card(BaseModel):
     """What a checkpoint says about itself; stored as ``card.json`` beside the weights.
 
@@ -82,6 +97,7 @@ class Card(BaseModel):
     command: str = Field("", title="Command", description="The command that made these weights.")
     figures: dict[str, Any] = Field(default_factory=dict, title="Figures")
     gate: dict[str, Any] | None = Field(None, title="Verdict", description="What was compared before adopting it.")
+    domain: Domain | None = Field(None, title="Scans it learned from")
     training: dict[str, Any] = Field(default_factory=dict, title="Training settings")
 
     @property

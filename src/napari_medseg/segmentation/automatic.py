@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_medseg.errors import ModelError
-from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.imaging.volume import Confidence, LabelMap, Volume
 from napari_medseg.models.card import AutomaticSettings, Card
 from napari_medseg.networks.click_unet import ClickUNet
 from napari_medseg.networks.promptless import PromptlessUNet
+from napari_medseg.segmentation.memory import in_smaller_batches
 from napari_medseg.segmentation.sliding_window import Shape, sliding_window, window_starts
 from napari_medseg.segmentation.views import IMAGE, N_CHANNELS, VALID
 
@@ -68,8 +69,10 @@ def segment_automatically(
         network, card.automatic, volume, device=device, dtype=dtype, progress=progress, should_stop=should_stop
     )
     values = list(card.labels)
-    data = largest_label(probabilities, volume.data.shape, values, card.automatic.threshold)
-    return LabelMap(data, volume.affine, dict(card.labels), grid=volume.grid, metadata=volume.metadata)
+    data, confidence = labels_with_confidence(probabilities, volume.data.shape, values, card.automatic.threshold)
+    return LabelMap(
+        data, volume.affine, dict(card.labels), grid=volume.grid, metadata=volume.metadata, confidence=confidence
+    )
 
 
 def label_probabilities(
@@ -119,7 +122,8 @@ def predict_labels(
 
     def predict(windows: Tensor) -> Tensor:
         with torch.inference_mode():
-            return labels_of(windows).float().sigmoid_()
+            logits: Tensor = in_smaller_batches(labels_of, windows)
+            return logits.float().sigmoid_()
 
     return sliding_window(
         predict,
@@ -213,23 +217,35 @@ def resized(image: Tensor, shape: Sequence[int]) -> Tensor:
 def largest_label(
     probabilities: Tensor, shape: Sequence[int], values: Sequence[int], threshold: float = 0.5
 ) -> NDArray[Any]:
-    """Value of the most probable label of each voxel of a scan of this shape, 0 where none reaches the threshold.
+    """Value of the most probable label of each voxel of a scan of this shape, 0 where none reaches the threshold."""
+    return labels_with_confidence(probabilities, shape, values, threshold)[0]
 
-    Works slice by slice, so that probabilities on the scan's grid never lie in memory all at once.
+
+def labels_with_confidence(
+    probabilities: Tensor, shape: Sequence[int], values: Sequence[int], threshold: float = 0.5
+) -> tuple[NDArray[Any], Confidence]:
+    """Value of the most probable label of each voxel of a scan, and how sure that is.
+
+    The confidence in a label is its probability, or how improbable the next best one is where that is less; in
+    background, how improbable the best label is. Works slice by slice, so that probabilities on the scan's grid never
+    lie in memory all at once.
     """
     kind = np.uint8 if max(values) <= _LABEL_MAP_LIMIT else np.uint16
     lookup = np.array([0, *values], kind)
-    out = np.zeros(tuple(shape), kind)
-    depth = probabilities.shape[1]
+    out, sure = np.zeros(tuple(shape), kind), np.zeros(tuple(shape), np.uint8)
+    depth, n = probabilities.shape[1], min(2, len(probabilities))
     for z in range(shape[0]):
         at = min(max((z + 0.5) * depth / shape[0] - 0.5, 0.0), depth - 1.0)
         below = int(at)
         above, t = min(below + 1, depth - 1), at - below
         plane = probabilities[:, below].float() * (1 - t) + probabilities[:, above].float() * t
         plane = F.interpolate(plane[None], size=tuple(shape[1:]), mode="bilinear", align_corners=False)[0]
-        best, which = plane.max(0)
-        out[z] = lookup[torch.where(best > threshold, which + 1, 0).numpy()]
-    return out
+        best, which = plane.topk(n, 0)
+        found = best[0] > threshold
+        out[z] = lookup[torch.where(found, which[0] + 1, 0).numpy()]
+        chosen = torch.minimum(best[0], 1 - best[1]) if n == 2 else best[0]
+        sure[z] = (255 * torch.where(found, chosen, 1 - best[0]) + 0.5).clamp(0, 255).to(torch.uint8).numpy()
+    return out, Confidence(sure, (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])))
 
 
 def _as_float(data: NDArray[Any]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
 from napari_medseg.segmentation.click import framing, nothing_without_a_click, obey, only_what_was_asked
+from napari_medseg.segmentation.confidence import confidence_of, without_doubt_at
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.random_walk import random_walk
 from napari_medseg.segmentation.rays import StarSurface, find_surface
@@ -104,7 +105,15 @@ class GeodesicSegmenter:
             likely = only_what_was_asked(likely, before[region], drawn)
         data = np.zeros(volume.data.shape, np.uint8)
         data[region] = _joined(obey(likely, region, drawn, spacing), region, drawn)
-        return LabelMap(data, volume.affine, {1: "Lesion"}, grid=volume.grid, metadata=volume.metadata)
+        confidence = confidence_of(likely, data[region], region)
+        return LabelMap(
+            data,
+            volume.affine,
+            {1: "Lesion"},
+            grid=volume.grid,
+            metadata=volume.metadata,
+            confidence=without_doubt_at(confidence, prompts, volume.affine, volume.spacing_mm),
+        )
 
 
 def _joined(mask: NDArray[np.bool_], region: Sequence[slice], prompts: Prompts) -> NDArray[np.bool_]:

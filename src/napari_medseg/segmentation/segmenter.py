@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,17 @@ from napari_medseg.imaging.orientation import same_grid
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.segmentation.click import Floats, Scene, nothing_without_a_click, obey, segment_again, segment_first
+from napari_medseg.segmentation.confidence import confidence_of, without_doubt_at
+from napari_medseg.segmentation.familiarity import unlike_training, unusual_size
+from napari_medseg.segmentation.memory import (
+    NOT_ENOUGH_MEMORY,
+    in_smaller_batches,
+    release_gpu,
+    torch_out_of_memory,
+)
 from napari_medseg.segmentation.precision import faster_dtype
 from napari_medseg.segmentation.prompts import Prompt
+from napari_medseg.segmentation.speed import measure_later, use_threads
 from napari_medseg.segmentation.views import Prompts, prompts_in_array
 
 if TYPE_CHECKING:
@@ -40,6 +50,7 @@ class Segmenter:
         import torch
 
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        use_threads()
         self._is_exact = False
         self.checkpoint = checkpoint
         self._ready: ClickUNet | None = None
@@ -121,14 +132,61 @@ class Segmenter:
         Cancelled
             If `should_stop` said so.
         JobFailed
-            If memory ran out.
+            If memory ran out, on the GPU and on the CPU.
         """
         try:
-            if not prompts:
-                return self._segment_labels(volume, progress, should_stop)
-            return self._segment_prompted(volume, prompts, previous, should_stop)
-        except MemoryError as error:
-            raise JobFailed("not enough memory to segment this scan: close other scans and try again") from error
+            answer = self._unless_out_of_memory(volume, prompts, previous, progress, should_stop)
+            if answer is None:  # outside the handler, so that nothing holds the GPU's memory any more
+                if not self._leave_gpu():
+                    raise MemoryError
+                answer = self._answer(volume, prompts, previous, progress, should_stop)
+        except (MemoryError, torch_out_of_memory()) as error:
+            raise JobFailed(NOT_ENOUGH_MEMORY) from error
+        measure_later(self.device.type)
+        cautions = (*unlike_training(volume, self.card), *self._unusual_size(answer, volume))
+        return replace(answer, warnings=(*answer.warnings, *cautions)) if cautions else answer
+
+    def _unless_out_of_memory(self, *arguments: Any) -> LabelMap | None:
+        try:
+            return self._answer(*arguments)
+        except torch_out_of_memory():
+            return None
+
+    def _answer(
+        self,
+        volume: Volume,
+        prompts: Sequence[Prompt],
+        previous: LabelMap | None,
+        progress: Callable[[float], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> LabelMap:
+        if not prompts:
+            return self._segment_labels(volume, progress, should_stop)
+        return self._segment_prompted(volume, prompts, previous, should_stop)
+
+    def _unusual_size(self, answer: LabelMap, volume: Volume) -> tuple[str, ...]:
+        if answer.confidence is None or self.card.labels:
+            return ()
+        cut = answer.data[answer.confidence.region]
+        seen = [np.flatnonzero(cut.any(tuple(b for b in range(3) if b != a))) for a in range(3)]
+        if not all(len(s) for s in seen):
+            return ()
+        extents = [(s[-1] - s[0] + 1) * mm for s, mm in zip(seen, volume.spacing_mm, strict=True)]
+        return unusual_size(float(max(extents)), volume.spacing_mm, self.card)
+
+    def _leave_gpu(self) -> bool:
+        """Go on on the CPU from now on; False where the network runs there already."""
+        import torch
+
+        if not self._is_on_gpu:
+            return False
+        self.device, self._ready = torch.device("cpu"), None
+        release_gpu()
+        return True
+
+    @property
+    def _is_on_gpu(self) -> bool:
+        return self.device.type != "cpu"
 
     def _segment_labels(
         self, volume: Volume, progress: Callable[[float], None] | None, should_stop: Callable[[], bool] | None
@@ -168,7 +226,15 @@ class Segmenter:
             probability, region = segment_first(scene)
             data = np.zeros(volume.data.shape, np.uint8)
         data[region] = obey(probability, region, drawn, spacing)
-        return LabelMap(data, volume.affine, {1: "Lesion"}, grid=volume.grid, metadata=volume.metadata)
+        confidence = confidence_of(probability, data[region], region)
+        return LabelMap(
+            data,
+            volume.affine,
+            {1: "Lesion"},
+            grid=volume.grid,
+            metadata=volume.metadata,
+            confidence=without_doubt_at(confidence, prompts, volume.affine, volume.spacing_mm),
+        )
 
     def _dtype(self) -> torch.dtype:
         import torch
@@ -187,17 +253,11 @@ class Segmenter:
         """Probabilities (B, N, N, N) and estimated Dice (B,) for a batch of views."""
         import torch
 
-        network = self._network()
         try:
-            with torch.inference_mode():
-                x = torch.from_numpy(inputs).to(self.device, self._dtype())
-                logits, quality = network(x)
-                probability = logits.float().sigmoid()[:, 0].cpu().numpy()
-                estimate = quality.float().sigmoid().cpu().numpy()
+            probability, estimate = in_smaller_batches(self._run, inputs)
+        except torch_out_of_memory():
+            raise
         except RuntimeError as error:
-            if self.device.type == "cuda" and "out of memory" in str(error):
-                self.device, self._ready = torch.device("cpu"), None
-                return self._predict(inputs)
             raise JobFailed(f"the network stopped: {error}") from error
         if not (np.isfinite(probability).all() and np.isfinite(estimate).all()):
             if not self._is_exact and self._dtype() != torch.float32:
@@ -205,6 +265,15 @@ class Segmenter:
                 return self._predict(inputs)
             raise ModelError(f"the model '{self.name}' gave an answer that is not a number: choose another version")
         return probability, estimate
+
+    def _run(self, inputs: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        import torch
+
+        network = self._network()
+        with torch.inference_mode():
+            logits, quality = network(torch.from_numpy(inputs).to(self.device, self._dtype()))
+            probability = logits.float().sigmoid()[:, 0].cpu().numpy()
+            return probability, quality.float().sigmoid().cpu().numpy()
 
 
 def _check_prompts(prompts: Prompts, volume: Volume) -> None:

@@ -1,0 +1,130 @@
+"""How sure a model is of each voxel, and the places that are worth a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cc3d
+import edt
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseg.imaging.volume import Confidence
+from napari_medseg.segmentation.prompts import Prompt
+from napari_medseg.segmentation.views import prompts_in_array
+
+DOUBTFUL = 0.8
+_THICKER, _THIN = 1.25, 0.3
+_MOST_REGIONS = 9
+_LEAST_SHARE = 0.03
+_CERTAIN_MM = 3.0
+_CERTAIN = 255
+
+Region = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtfulRegion:
+    """A place where the model is not sure.
+
+    Parameters
+    ----------
+    index : tuple of int
+        Its deepest voxel ``(z, y, x)`` in the scan's array.
+    volume_ml : float
+        How large it is.
+    """
+
+    index: tuple[int, int, int]
+    volume_ml: float
+
+
+def confidence_of(probability: NDArray[np.floating], mask: NDArray[np.generic], region: Sequence[slice]) -> Confidence:
+    """Confidence in a mask: the probability where it says lesion, its complement elsewhere.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (d, h, w)
+        Of the lesion, in the region.
+    mask : ndarray, shape (d, h, w)
+        The answer, in the region.
+    region : sequence of slice
+        The box of the scan that both belong to.
+    """
+    values = np.empty(probability.shape, np.uint8)
+    for k, (plane, answer) in enumerate(zip(probability, mask, strict=True)):  # slice by slice: little extra memory
+        lesion = np.clip(plane * 255.0 + 0.5, 0, 255)
+        values[k] = np.where(answer > 0, lesion, 255.0 - lesion)
+    z, y, x = region
+    return Confidence(values, (z, y, x))
+
+
+def without_doubt_at(
+    confidence: Confidence, prompts: Sequence[Prompt], affine: NDArray[np.float64], spacing_mm: Sequence[float]
+) -> Confidence:
+    """The same, but sure within 3 mm (and at least a voxel) of where the user said what is there."""
+    drawn = prompts_in_array(prompts, affine)
+    values = confidence.values.copy()
+    start = np.array([part.start for part in confidence.region])
+    reach = np.maximum(1, np.round(_CERTAIN_MM / np.asarray(spacing_mm))).astype(int)
+    for point in np.rint(drawn.points).astype(int) - start:
+        low, high = np.maximum(point - reach, 0), np.minimum(point + reach + 1, values.shape)
+        if (low < high).all():
+            values[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = _CERTAIN
+    return Confidence(values, confidence.region)
+
+
+def doubtful_regions(
+    confidence: Confidence,
+    spacing_mm: Sequence[float],
+    *,
+    settled: NDArray[np.bool_] | None = None,
+) -> tuple[DoubtfulRegion, ...]:
+    """Places where the model is not sure, the largest first.
+
+    Every border is a little doubtful: a place counts where doubt is thicker than it usually is along this answer's
+    border; where doubt is even, where it is thickest.
+
+    Parameters
+    ----------
+    confidence : Confidence
+        Of one answer.
+    spacing_mm : sequence of float
+        Voxel size along (z, y, x).
+    settled : ndarray of bool, shape of the scan, optional
+        Voxels that the user has decided on: no doubt is left there.
+    """
+    doubtful = confidence.values < round(DOUBTFUL * 255)
+    if settled is not None:
+        doubtful &= ~settled[confidence.region]
+    cut = _bounds(doubtful)
+    if cut is None:
+        return ()
+    doubtful = np.ascontiguousarray(doubtful[cut])
+    depth = edt.edt(doubtful, anisotropy=tuple(spacing_mm), black_border=False)
+    usual = float(np.quantile(depth[doubtful], _THIN)) / _THIN  # half the thickness of a layer as thin as most are
+    limit = min(_THICKER * usual, 0.8 * float(depth.max()))
+    opened = edt.edt(np.ascontiguousarray(depth <= limit), anisotropy=tuple(spacing_mm)) <= limit
+    parts = cc3d.connected_components(opened & doubtful, connectivity=26)
+    sizes = np.bincount(parts.ravel())[1:]
+    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
+    start = np.array([c.start + r.start for c, r in zip(cut, confidence.region, strict=True)])
+    found = []
+    for number in np.argsort(sizes, kind="stable")[::-1][:_MOST_REGIONS]:
+        if sizes[number] < _LEAST_SHARE * sizes.max():
+            break
+        flat = int(np.where(parts == number + 1, depth, -1).argmax())
+        z, y, x = (int(i) for i in np.array(np.unravel_index(flat, depth.shape)) + start)
+        found.append(DoubtfulRegion((z, y, x), float(sizes[number]) * voxel_ml))
+    return tuple(found)
+
+
+def _bounds(mask: NDArray[np.bool_]) -> Region | None:
+    spans = []
+    for axis in range(3):
+        seen = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
+        if not len(seen):
+            return None
+        spans.append(slice(int(seen[0]), int(seen[-1]) + 1))
+    return spans[0], spans[1], spans[2]

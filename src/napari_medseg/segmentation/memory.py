@@ -1,0 +1,58 @@
+"""What to do when a GPU's memory does not suffice: smaller batches, then the CPU, then one sentence."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+NOT_ENOUGH_MEMORY = "not enough memory to segment this scan: close other scans or programs and try again"
+
+Batch = TypeVar("Batch", bound=Any)
+
+
+def torch_out_of_memory() -> type[RuntimeError]:
+    """The error that torch raises when a GPU's memory does not suffice."""
+    return torch.cuda.OutOfMemoryError
+
+
+def release_gpu() -> None:
+    """Give memory that nothing needs any more back to the GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def in_smaller_batches(run: Callable[[Batch], Any], batch: Batch) -> Any:
+    """Run a network on a batch, or on halves of it, as often as memory demands.
+
+    Parameters
+    ----------
+    run : callable
+        From a batch to an array or tensor of answers, or a tuple of them.
+    batch : ndarray or Tensor, shape (B, ...)
+        Inputs.
+
+    Raises
+    ------
+    torch.cuda.OutOfMemoryError
+        If a single input is too much.
+    """
+    try:
+        return run(batch)
+    except torch.cuda.OutOfMemoryError:
+        if len(batch) < 2:
+            raise
+    release_gpu()  # outside the handler: the error holds the frames whose memory is to be freed
+    half = len(batch) // 2
+    parts = [in_smaller_batches(run, part) for part in (batch[:half], batch[half:])]
+    if isinstance(parts[0], tuple):
+        return tuple(_joined(pair) for pair in zip(*parts, strict=True))
+    return _joined(parts)
+
+
+def _joined(parts: Any) -> Any:
+    return torch.cat(list(parts)) if isinstance(parts[0], torch.Tensor) else np.concatenate(list(parts))
