@@ -100,6 +100,18 @@ def test_dropping_a_file_opens_it(dock, scan):
     assert dock.session.volume.name == "ct"
 
 
+def test_a_scan_and_its_mask_are_dropped_together(dock, scan):
+    mask = np.zeros((24, 20, 7), np.uint8)
+    mask[4:9, 4:9, 2:5] = 1
+    nib.save(nib.Nifti1Image(mask, np.diag([0.8, 1.0, 3.0, 1.0])), scan.with_name("a_mask.nii.gz"))
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(scan.with_name(name))) for name in ("a_mask.nii.gz", "ct.nii.gz")])
+    no_keys, left = Qt.KeyboardModifier.NoModifier, Qt.MouseButton.LeftButton
+    dock.dropEvent(QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, mime, left, no_keys))
+    assert dock.session.volume.name == "ct"
+    assert dock.session.work.labels.n_voxels[1] == 75
+
+
 def test_several_series_are_offered_with_pictures(dock, scan, qtbot):
     (scan.parent / "second.nii.gz").write_bytes(scan.read_bytes())
     dock.services.opening.open(scan.parent)
@@ -243,7 +255,7 @@ def test_a_mask_of_another_grid_is_asked_about_in_the_panel(opened, qtbot, scan)
     assert opened.session.lesions == ()
     press(opened, qtbot, "Smooth")
     assert len(opened.session.lesions) == 1
-    assert not any(text.startswith("This mask lies on another grid") for text in texts(opened))
+    assert not any(text.startswith("This mask does not lie on the scan") for text in texts(opened))
 
 
 def test_a_changed_scan_is_asked_about_in_the_panel(opened, qtbot, scan):

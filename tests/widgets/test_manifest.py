@@ -18,8 +18,9 @@ from npe2 import PluginManager, PluginManifest
 from qtpy.QtWidgets import QWidget
 
 import napari_medseg as ms
+from napari_medseg.imaging.mask_formats import MASK_ENDINGS
 from napari_medseg.imaging.phantom import SAMPLES
-from napari_medseg.imaging.suffixes import VOLUME_SUFFIXES, WRITABLE_SUFFIXES
+from napari_medseg.imaging.suffixes import VOLUME_SUFFIXES
 from napari_medseg.widgets import scan_view
 
 PLUGIN = "napari-medseg"
@@ -78,7 +79,7 @@ def test_every_format_that_is_read_or_written_is_offered(manifest: PluginManifes
         for name in (f"scan{suffix}", f"SCAN{suffix.upper()}", f"a.b.c{suffix}"):
             assert PLUGIN in {each.plugin_name for each in manager.iter_compatible_readers([name])}, name
     writable = {suffix for each in manifest.contributions.writers for suffix in each.filename_extensions}
-    assert writable == set(WRITABLE_SUFFIXES)
+    assert writable == set(MASK_ENDINGS)
 
 
 @pytest.mark.parametrize("name", ["IM000123", "I10", "1.2.840.113619.2.55.3", "1.3.12.2.1107.5.1.4", "2.16.840.1"])
@@ -94,7 +95,7 @@ def test_other_files_are_left_alone(manifest: PluginManifest, name: str) -> None
 
 def test_masks_are_written_by_us_and_tiffs_by_napari(manifest: PluginManifest) -> None:
     manager = PluginManager.instance()
-    for suffix in WRITABLE_SUFFIXES:
+    for suffix in MASK_ENDINGS:
         writer, path = manager.get_writer(f"mask{suffix}", ["labels"])
         assert writer is not None
         assert (writer.plugin_name, path) == (PLUGIN, f"mask{suffix}")

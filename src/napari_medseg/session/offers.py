@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,10 @@ from napari_medseg.imaging.orientation import acquisition_axis
 from napari_medseg.imaging.volume import LabelMap, Volume
 
 if TYPE_CHECKING:
-    from napari_medseg.imaging.dicom import SeriesInfo
+    from napari_medseg.imaging.dicom.find import Found, SeriesInfo
 
 _PICTURE = 96
-_LISTING, _PICTURES = 0.7, 0.3
+_LISTING = 0.6  # the share of the headers in the progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,21 +70,19 @@ def look_into(path: Path, *, progress: Progress, should_stop: ShouldStop) -> tup
     Cancelled
         If ``should_stop`` said so.
     """
-    from napari_medseg.imaging.files import read_volumes
+    from napari_medseg.imaging.files import read_listed_series, read_volumes
 
-    infos = _series(path, progress, should_stop) if path.is_dir() else ()
-    if len(infos) < 2:
+    found = _series(path, progress, should_stop) if path.is_dir() else None
+    if found is None or (len(found.series) == 1 and _has_others(path)):
         volumes = read_volumes(path)
-        if should_stop():
-            raise Cancelled("Stopped.")
-        return volumes if len(volumes) == 1 else tuple(offer_of_volume(volume) for volume in volumes)
-    offers = []
-    for done, info in enumerate(infos):
-        if should_stop():
-            raise Cancelled("Stopped.")
-        offers.append(_offer_of_series(info))
-        progress(_LISTING + _PICTURES * (done + 1) / len(infos))
-    return (*offers, *_others(path))
+    elif len(found.series) == 1:
+        share = partial(_report_rest, progress)
+        volumes = read_listed_series(found.series[0], found.notes, progress=share, should_stop=should_stop)
+    else:
+        return (*_offers_of_series(found, progress, should_stop), *_others(path))
+    if should_stop():
+        raise Cancelled("Stopped.")
+    return volumes if len(volumes) == 1 else tuple(offer_of_volume(volume) for volume in volumes)
 
 
 def offer_of_volume(volume: Volume) -> Offer:
@@ -114,16 +113,31 @@ def picture_of(volume: Volume | LabelMap) -> NDArray[np.uint8]:
     return np.ascontiguousarray((np.clip((small - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8))
 
 
-def _series(path: Path, progress: Progress, should_stop: ShouldStop) -> tuple[SeriesInfo, ...]:
-    from napari_medseg.imaging.dicom import list_series
+def _series(path: Path, progress: Progress, should_stop: ShouldStop) -> Found | None:
+    """List the series of a folder; None where the readers of the other formats know better what is there."""
+    from napari_medseg.imaging.dicom.find import find_series
 
     try:
-        return list_series(path, progress=lambda share: progress(_LISTING * share), should_stop=should_stop)
+        return find_series(path, progress=lambda share: progress(_LISTING * share), should_stop=should_stop)
     except ImagingError:
-        return ()  # no DICOM here: the readers of the other formats say what there is
+        return None
 
 
-def _offer_of_series(info: SeriesInfo) -> Offer:
+def _report_rest(progress: Progress, share: float) -> None:
+    progress(_LISTING + (1 - _LISTING) * share)
+
+
+def _offers_of_series(found: Found, progress: Progress, should_stop: ShouldStop) -> list[Offer]:
+    offers = []
+    for done, info in enumerate(found.series):
+        if should_stop():
+            raise Cancelled("Stopped.")
+        offers.append(_offer_of_series(info, found.notes if not done else ()))
+        progress(_LISTING + (1 - _LISTING) * (done + 1) / len(found.series))
+    return offers
+
+
+def _offer_of_series(info: SeriesInfo, notes: tuple[str, ...]) -> Offer:
     slices_mm, rows_mm, columns_mm = info.spacing_mm
     frames = (f"{info.n_frames} frames",) if info.n_frames > 1 else ()
     return Offer(
@@ -132,16 +146,22 @@ def _offer_of_series(info: SeriesInfo) -> Offer:
         shape=(info.shape[1], info.shape[0], info.n_slices),
         spacing_mm=(columns_mm, rows_mm, slices_mm),
         picture=info.thumbnail(),
-        warnings=info.warnings,
+        warnings=(*info.warnings, *notes),
         refusal=info.refusal,
-        read=lambda: _read_series(info),
+        read=lambda: _read_series(info, notes),
     )
 
 
-def _read_series(info: SeriesInfo) -> tuple[Volume, ...]:
+def _read_series(info: SeriesInfo, notes: tuple[str, ...]) -> tuple[Volume, ...]:
     from napari_medseg.imaging.files import read_listed_series
 
-    return read_listed_series(info)
+    return read_listed_series(info, notes)
+
+
+def _has_others(path: Path) -> bool:
+    from napari_medseg.imaging.files import other_scan_files
+
+    return bool(other_scan_files(path))
 
 
 def _others(path: Path) -> tuple[Offer, ...]:

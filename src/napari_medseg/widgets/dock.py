@@ -77,15 +77,16 @@ class MedSegDock(QWidget):
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Welcome files anywhere on the dock."""
-        if event is not None and dropped_paths(event):
+        if event is not None and event.mimeData() is not None and event.mimeData().hasUrls():
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Open the first file or folder."""
+        """Open the files or folders."""
         paths = dropped_paths(event)
         if event is not None and paths:
             event.acceptProposedAction()
-            self.services.opening.open(paths[0])
+            for path in paths:
+                self.services.opening.open(path)
 
     def _build(self) -> None:
         self.setObjectName("medseg")

@@ -34,7 +34,7 @@ class MisfitBox(QFrame):
 
     def _build(self, services: Services) -> None:
         self.setProperty("role", "card")
-        title = QLabel("This mask lies on another grid. Resample it?")
+        title = QLabel("This mask does not lie on the scan. Resample it?")
         title.setProperty("role", "title")
         title.setWordWrap(True)
         self._reason = dim()

@@ -8,11 +8,13 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from qtpy.QtWidgets import QComboBox, QFileDialog, QFrame, QLabel, QVBoxLayout, QWidget
 
+from napari_medseg.imaging.mask_or_scan import may_be_mask
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.session.services import Services
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.misfit_box import MisfitBox
+from napari_medseg.widgets.reader import distinct_paths
 from napari_medseg.widgets.recovery_box import RecoveryBox
 from napari_medseg.widgets.series_chooser import SeriesChooser
 from napari_medseg.widgets.step import button, column, repolish, row
@@ -142,12 +144,13 @@ class DropArea(QFrame):
         self._mark(False)
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Open the first file or folder."""
+        """Open the files or folders."""
         self._mark(False)
         paths = dropped_paths(event)
         if event is not None and paths:
             event.acceptProposedAction()
-            self.dropped.emit(paths[0])
+            for path in paths:
+                self.dropped.emit(path)
 
     def _mark(self, over: bool) -> None:
         self.setProperty("over", over)
@@ -155,10 +158,11 @@ class DropArea(QFrame):
 
 
 def dropped_paths(event: QDropEvent | None) -> list[Path]:
-    """Return the local files of a drop."""
+    """Return the local files of a drop, masks last; many slices of one folder are that folder."""
     if event is None or event.mimeData() is None:
         return []
-    return [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+    paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+    return sorted(distinct_paths(paths), key=may_be_mask) if paths else []
 
 
 def describe(volume: Volume) -> str:

@@ -63,7 +63,7 @@ def read(path: Paths) -> list[LayerTuple]:
     from napari_medseg.widgets import scan_view
     from napari_medseg.widgets.scan_layers import volume_of
 
-    paths = _distinct(path)
+    paths = distinct_paths(path)
     viewer = current_viewer()
     viewer = getattr(viewer, "__wrapped__", viewer)
     opening = _opening_of(viewer)
@@ -142,7 +142,7 @@ def _join_scans(layers: list[LayerTuple], volumes: list[Any]) -> None:
                 )
 
 
-def _distinct(path: Paths) -> list[Path]:
+def distinct_paths(path: Paths) -> list[Path]:
     """Paths to read: many DICOM files of one folder are that folder."""
     paths = [Path(path)] if isinstance(path, str) else [Path(each) for each in path]
     folders = {each.parent for each in paths}

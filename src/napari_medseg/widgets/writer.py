@@ -6,7 +6,7 @@ from typing import Any
 
 
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write a Labels layer as a mask file: NIfTI, NRRD (also ``.seg.nrrd``) or MetaImage, by its suffix.
+    """Write a Labels layer by its suffix: NIfTI, NRRD (also ``.seg.nrrd``), MetaImage, DICOM SEG, surfaces.
 
     Parameters
     ----------
