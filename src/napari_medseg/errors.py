@@ -8,7 +8,13 @@ class MedSegError(Exception):
 
 
 class ImagingError(MedSegError):
-    """A scan or mask that cannot be read, written or placed on its grid."""
+    """A scan or mask that cannot be read, written or placed on its grid.
+
+    File names and headers are quoted in the sentence and may hold anything: what cannot be printed becomes ``?``.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in sentence))
 
 
 class ModelError(MedSegError):

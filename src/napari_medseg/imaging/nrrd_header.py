@@ -99,7 +99,7 @@ def parse_nrrd_header(path: Path) -> NrrdHeader:
         sources=_sources(path, fields, files, offset),
         pairs=pairs,
         sides_are_known="space directions" in fields and space_is_known(fields),
-        components=next((kind for kind in vectors if kind not in SAMPLES), ""),
+        components=next((kind[:40] for kind in vectors if kind not in SAMPLES), ""),
         warnings=tuple(warnings),
     )
 
