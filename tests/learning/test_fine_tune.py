@@ -97,7 +97,7 @@ def test_cancelling_changes_nothing(model, tmp_path):
 def test_out_of_memory_halves_the_patch_and_goes_on(model, monkeypatch, tmp_path):
     real, failures = practice.label_loss, iter([True, False, True])
 
-    def scarce(*tensors):
+    def scarce(*tensors, **_):
         if next(failures, False):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(*tensors)
@@ -109,7 +109,7 @@ def test_out_of_memory_halves_the_patch_and_goes_on(model, monkeypatch, tmp_path
 
 
 def test_too_little_memory_for_the_smallest_patch_is_said(model, monkeypatch):
-    def scarce(*tensors):
+    def scarce(*tensors, **_):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
     monkeypatch.setattr(practice, "label_loss", scarce)
@@ -119,7 +119,7 @@ def test_too_little_memory_for_the_smallest_patch_is_said(model, monkeypatch):
 
 def test_nan_stops_and_changes_nothing(model, monkeypatch, tmp_path):
     before, real, calls = weights_of(model.network), practice.label_loss, iter(range(1000))
-    monkeypatch.setattr(practice, "label_loss", lambda *t: real(*t) * (math.nan if next(calls) == 4 else 1.0))
+    monkeypatch.setattr(practice, "label_loss", lambda *t, **_: real(*t) * (math.nan if next(calls) == 4 else 1.0))
     with pytest.raises(JobFailed, match="step 5 because the loss is not a number: nothing was changed"):
         run(model, [phantom(0)], out=tmp_path)
     assert all(torch.equal(v, model.network.state_dict()[k]) for k, v in before.items())
@@ -141,7 +141,7 @@ def test_a_full_disk_is_said_and_changes_nothing(model, monkeypatch, tmp_path, w
 
 
 def test_a_network_error_leaves_as_our_own(model, monkeypatch):
-    def broken(*tensors):
+    def broken(*tensors, **_):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(practice, "label_loss", broken)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_medseg.segmentation.prompts import Point
 
 _N_CORRECTED = 12
-_N_STEPS = 100  # a third of what a user's own corrections get: the demo shall end within five minutes on two cores
+_N_STEPS = 80  # a fifth of what a user's own corrections get: the demo shall end within minutes on two cores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
