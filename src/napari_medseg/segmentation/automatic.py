@@ -17,6 +17,7 @@ from napari_medseg.imaging.volume import Confidence, LabelMap, Volume
 from napari_medseg.models.card import AutomaticSettings, Card
 from napari_medseg.networks.click_unet import ClickUNet
 from napari_medseg.networks.promptless import PromptlessUNet
+from napari_medseg.segmentation.confidence import cropped
 from napari_medseg.segmentation.memory import in_smaller_batches
 from napari_medseg.segmentation.sliding_window import Shape, sliding_window, window_starts
 from napari_medseg.segmentation.views import IMAGE, N_CHANNELS, VALID
@@ -245,7 +246,7 @@ def labels_with_confidence(
         out[z] = lookup[torch.where(found, which[0] + 1, 0).numpy()]
         chosen = torch.minimum(best[0], 1 - best[1]) if n == 2 else best[0]
         sure[z] = (255 * torch.where(found, chosen, 1 - best[0]) + 0.5).clamp(0, 255).to(torch.uint8).numpy()
-    return out, Confidence(sure, (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])))
+    return out, cropped(Confidence(sure, (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))))
 
 
 def _as_float(data: NDArray[Any]) -> NDArray[np.float32]:

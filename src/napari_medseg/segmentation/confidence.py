@@ -15,11 +15,11 @@ from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.views import prompts_in_array
 
 DOUBTFUL = 0.8
-_THICKER, _THIN = 1.25, 0.3
+_THICKER, _THIN, _BLUR = 1.25, 0.3, 0.04
 _MOST_REGIONS = 9
 _LEAST_SHARE = 0.03
 _CERTAIN_MM = 3.0
-_CERTAIN = 255
+_CERTAIN, _SURE = 255, 243
 
 Region = tuple[slice, slice, slice]
 
@@ -54,10 +54,17 @@ def confidence_of(probability: NDArray[np.floating], mask: NDArray[np.generic], 
     """
     values = np.empty(probability.shape, np.uint8)
     for k, (plane, answer) in enumerate(zip(probability, mask, strict=True)):  # slice by slice: little extra memory
-        lesion = np.clip(plane * 255.0 + 0.5, 0, 255)
+        lesion = np.rint(np.clip(plane, 0, 1) * 255.0)
         values[k] = np.where(answer > 0, lesion, 255.0 - lesion)
     z, y, x = region
     return Confidence(values, (z, y, x))
+
+
+def cropped(confidence: Confidence) -> Confidence:
+    """Return the same, in the smallest box that holds any doubt worth keeping."""
+    cut = _bounds(confidence.values < _SURE) or (slice(0, 1),) * 3
+    z, y, x = (slice(r.start + c.start, r.start + c.stop) for c, r in zip(cut, confidence.region, strict=True))
+    return Confidence(confidence.values[cut].copy(), (z, y, x))
 
 
 def without_doubt_at(
@@ -102,9 +109,8 @@ def doubtful_regions(
     if cut is None:
         return ()
     doubtful = np.ascontiguousarray(doubtful[cut])
-    depth = edt.edt(doubtful, anisotropy=tuple(spacing_mm), black_border=False)
-    usual = float(np.quantile(depth[doubtful], _THIN)) / _THIN  # half the thickness of a layer as thin as most are
-    limit = min(_THICKER * usual, 0.8 * float(depth.max()))
+    depth = edt.edt(doubtful, anisotropy=tuple(spacing_mm), black_border=True)
+    limit = _usual_depth(depth, confidence, spacing_mm)
     opened = edt.edt(np.ascontiguousarray(depth <= limit), anisotropy=tuple(spacing_mm)) <= limit
     parts = cc3d.connected_components(opened & doubtful, connectivity=26)
     sizes = np.bincount(parts.ravel())[1:]
@@ -118,6 +124,16 @@ def doubtful_regions(
         z, y, x = (int(i) for i in np.array(np.unravel_index(flat, depth.shape)) + start)
         found.append(DoubtfulRegion((z, y, x), float(sizes[number]) * voxel_ml))
     return tuple(found)
+
+
+def _usual_depth(depth: NDArray[np.float32], confidence: Confidence, spacing_mm: Sequence[float]) -> float:
+    """How deep doubt may reach along a border, in millimetres, without being worth a look."""
+    finest = float(min(spacing_mm))
+    half = 0.5 * finest  # depth is measured to the middle of the next voxel
+    thin = (float(np.quantile(depth[depth > 0], _THIN)) - half) / _THIN + half
+    extent = max(n * mm for n, mm in zip(confidence.values.shape, spacing_mm, strict=True))
+    blur = max(2.5 * finest, _BLUR * extent)  # networks see large lesions coarsely
+    return min(_THICKER * thin, blur, 0.8 * float(depth.max()))
 
 
 def _bounds(mask: NDArray[np.bool_]) -> Region | None:

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ModelError
-from napari_medseg.imaging.volume import LabelMap
+from napari_medseg.imaging.volume import Confidence, LabelMap
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.session.labels import bounding_region, values_in
 from napari_medseg.session.lesions import Proposal
@@ -36,6 +36,7 @@ class Answer:
     proposals: dict[int, Proposal]
     names: dict[int, str]
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 def load(name: str) -> Segments:
@@ -60,16 +61,17 @@ def answer_of(model: Segments, request: Request, label_map: LabelMap, seconds: f
             f"The model answered on a {label_map.data.shape} grid, the scan has {shape}: choose another model."
         )
     if request.prompts:
-        return Answer(model, _proposals(label_map.data, request.label), {}, seconds)
+        proposals = _proposals(label_map.data, request.label, label_map.confidence)
+        return Answer(model, proposals, {}, seconds, label_map.warnings)
     found: dict[int, Proposal] = {}
     for value in values_in(label_map.data):
-        found.update(_proposals(label_map.data == value, value))
-    return Answer(model, found, dict(model.labels), seconds)
+        found.update(_proposals(label_map.data == value, value, label_map.confidence))
+    return Answer(model, found, dict(model.labels), seconds, label_map.warnings)
 
 
-def _proposals(mask: NDArray[Any], label: int) -> dict[int, Proposal]:
+def _proposals(mask: NDArray[Any], label: int, confidence: Confidence | None) -> dict[int, Proposal]:
     region = bounding_region(mask)
-    return {} if region is None else {label: Proposal(region, mask[region] > 0)}
+    return {} if region is None else {label: Proposal(region, mask[region] > 0, confidence)}
 
 
 def needs_click(model: Segments) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_medseg.errors import MedSegError
 
 if TYPE_CHECKING:
+    from napari_medseg.imaging.volume import Confidence
     from napari_medseg.segmentation.prompts import Prompt
 
 MAX_LABEL = 255
@@ -23,10 +24,11 @@ Region = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposal:
-    """What the model alone answered for a lesion: a mask inside a box of the scan."""
+    """What the model alone answered for a lesion: a mask inside a box of the scan, and how sure it was round it."""
 
     region: Region
     mask: NDArray[np.bool_]
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,8 @@ class SegmentController:
         ml = voxels * LabelMap(work.labels.data, work.volume.affine).voxel_ml
         lesion = lesion_of(self.session.lesions, labels[0])
         what = lesion.name if lesion is not None and len(labels) == 1 else f"{len(labels)} labels"
-        return f"{what}: {ml:.2f} ml, answered in {answer.seconds:.1f} s."
+        caution = "".join(f" Careful: {warning}." for warning in answer.warnings[:1])
+        return f"{what}: {ml:.2f} ml, answered in {answer.seconds:.1f} s.{caution}"
 
     def _on_failed(self, request: Request, error: Exception) -> None:
         self.session.busy = None

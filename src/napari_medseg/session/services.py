@@ -12,6 +12,7 @@ from napari_medseg.models.library import Library
 from napari_medseg.session.answers import load
 from napari_medseg.session.compare import CompareController
 from napari_medseg.session.correct import CorrectController
+from napari_medseg.session.doubt import DoubtController
 from napari_medseg.session.export import ExportController
 from napari_medseg.session.learn import LearnController
 from napari_medseg.session.open import OpenController
@@ -33,7 +34,7 @@ class Services:
         The state.
     editor : Editor
         Makes the undoable steps.
-    opening, segmenting, correcting, learning, comparing, exporting, recovery, table
+    opening, segmenting, correcting, learning, comparing, doubt, exporting, recovery, table
         One controller each.
     store, library
         Where corrections and models are kept.
@@ -50,6 +51,7 @@ class Services:
     correcting: CorrectController
     learning: LearnController
     comparing: CompareController
+    doubt: DoubtController
     exporting: ExportController
     recovery: RecoveryController
     table: TableController
@@ -107,6 +109,7 @@ def build(
         correcting=correcting,
         learning=learning,
         comparing=CompareController(session, store, library, answers, failures=failures),
+        doubt=DoubtController(editor, library),
         exporting=exporting,
         recovery=recovery,
         table=TableController(editor),

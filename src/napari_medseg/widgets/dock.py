@@ -158,6 +158,7 @@ class MedSegDock(QWidget):
         events.busy.connect(self._on_busy)
         self.services.editor.stepped.connect(self._draw)
         self.services.learning.changed.connect(self._draw_learn)
+        events.model_name.connect(self._draw)
         self.services.correcting.accepted.connect(self._on_accepted)
         self.services.failures.unexpected.connect(_show_traceback)
         self.viewer.events.theme.connect(self._on_theme)
@@ -181,6 +182,7 @@ class MedSegDock(QWidget):
             "D": partial(self._toggle, Tool.SCRIBBLE),
             "S": services.segmenting.segment,
             "A": services.segmenting.new_lesion,
+            "N": services.doubt.next_region,
             "R": self.panels["Correct"].mark_slice,
             "Ctrl+Z": services.correcting.undo,
             "Ctrl+Shift+Z": services.correcting.redo,
@@ -197,7 +199,11 @@ class MedSegDock(QWidget):
         has_voxels = work is not None and bool(work.labels.n_voxels[1:].any())
         self._draw_open(volume)
         segment, correct, export = (self.steps[name] for name in ("Segment", "Correct", "Export"))
-        segment.show_state(available=volume is not None, hint="" if volume is not None else "Open a scan first.")
+        segment.show_state(
+            available=volume is not None,
+            hint="" if volume is not None else "Open a scan first.",
+            warning=self.services.doubt.caution(),
+        )
         correct.show_state(available=has_lesions, hint="" if has_lesions else "Segment or paint a lesion first.")
         export.show_state(available=has_voxels, hint="" if has_voxels else "There is nothing to export yet.")
 

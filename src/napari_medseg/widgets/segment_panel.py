@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 
 from napari_medseg.errors import MedSegError
 from napari_medseg.models.library import Library
 from napari_medseg.session.services import Services
+from napari_medseg.widgets.doubt_layer import DoubtLayer
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.lesion_table import LesionTable
 from napari_medseg.widgets.look import Look
@@ -45,6 +46,7 @@ class SegmentPanel(QWidget):
     def __init__(self, services: Services, tools: PromptTools, table: LesionTable) -> None:
         super().__init__()
         self.services, self.session, self.tools = services, services.session, tools
+        self.doubt_layer = DoubtLayer(tools.bridge, services.doubt, services.editor)
         self._build(table)
         tools.changed.connect(self._on_tool)
         services.learning.changed.connect(self.draw_models)
@@ -73,6 +75,11 @@ class SegmentPanel(QWidget):
         self._new = button("New lesion", "The next click starts another lesion\nShortcut: A")
         self._new.clicked.connect(self.services.segmenting.new_lesion)
         self._tip = dim(NO_TOOL)
+        self._unsure = QCheckBox("Show doubt")
+        self._unsure.setToolTip("Show where the model is not sure of its answer: dark is sure, bright is not")
+        self._unsure.toggled.connect(self.doubt_layer.show)
+        self._next = button("Next doubtful region", "Go to the largest place where the model is not sure\nShortcut: N")
+        self._next.clicked.connect(self.services.doubt.next_region)
         self._model = QComboBox()
         self._model.setToolTip("The model that answers; 'geodesic' needs no training and follows the intensities alone")
         self._model.activated.connect(self._on_model)
@@ -81,6 +88,7 @@ class SegmentPanel(QWidget):
         layout.addWidget(self._tip)
         layout.addLayout(row(self._segment, self._new, stretch=0))
         layout.addWidget(table)
+        layout.addLayout(row(self._next, self._unsure, stretch=0))
         layout.addLayout(row(dim("Model"), self._model, stretch=1))
 
     def draw_models(self, *_values: object) -> None:
