@@ -38,6 +38,8 @@ from napari_medseg.segmentation.precision import faster_dtype
 if TYPE_CHECKING:
     from napari_medseg.segmentation.segmenter import Segmenter
 
+_STATE_FORMAT = 2  # a run does not go on from a state that another release wrote in another way
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
@@ -233,7 +235,8 @@ def _training(chosen: Plan, settings: FineTuneSettings, seed: int, dtype: torch.
 
 
 def _run_hash(old: Card, cases: Sequence[Case], hashes: Sequence[str], training: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps([old.sha256, old.version, training, list(hashes)], sort_keys=True).encode())
+    about = [_STATE_FORMAT, old.sha256, old.version, training, list(hashes)]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for case in cases:
         digest.update(case.labels.numpy().tobytes())
         digest.update(case.weight.numpy().tobytes())
