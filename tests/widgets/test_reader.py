@@ -152,3 +152,40 @@ def test_dropped_slices_of_one_folder_are_one_series(shared_data: Path) -> None:
     assert kind == "image"
     assert data.shape[0] == len(files)
     assert attributes["metadata"]["napari_medseg"]["volume"].modality == "CT"
+
+
+def test_scans_turned_against_each_other_lie_over_each_other_without_the_dock(tmp_path: Path) -> None:
+    from scipy.ndimage import map_coordinates
+
+    slope = np.array([3.0, -2.0, 1.5])
+    c, s = np.cos(0.2), np.sin(0.2)
+    turn = np.array([[c, -s, 0, 4], [s, c, 0, -6], [0, 0, 1, 9], [0, 0, 0, 1]])
+    affines = {"first": np.diag([1.0, 1.2, 2.5, 1.0]), "second": turn @ np.diag([1.3, 1.1, 2.0, 1.0])}
+    for name, affine in affines.items():
+        index = np.moveaxis(np.indices((40, 36, 16)), 0, -1)
+        values = (index @ affine[:3, :3].T + affine[:3, 3]) @ slope
+        nib.save(nib.Nifti1Image(values.astype(np.float32), affine), tmp_path / f"{name}.nii.gz")
+    viewer = ViewerModel()
+    for name in affines:
+        viewer.open(tmp_path / f"{name}.nii.gz", plugin=PLUGIN)
+    assert [layer.name for layer in viewer.layers] == ["first", "second"], "each call knows only the current viewer"
+    both = read([str(tmp_path / f"{name}.nii.gz") for name in affines])
+    layers = [Image(data, **attributes) for data, attributes, _ in both]
+    assert [layer.name for layer in layers] == ["first", "second (resampled for display)"]
+    assert layers[1].metadata["napari_medseg"]["volume"].data is not layers[1].data
+    for place in np.random.default_rng(4).uniform((12, 12, 12), (24, 24, 30), (20, 3)):
+        world = place * [-1, -1, 1]  # (x, y, z) of napari's S, P, L
+        for layer in layers:
+            index = np.array(layer.world_to_data(world[::-1]))
+            found = float(map_coordinates(layer.data.astype(np.float32), index[:, None], order=1)[0])
+            assert found == pytest.approx(place @ slope, abs=0.2)
+
+
+def test_contours_and_segmentations_come_as_labels_on_their_scan(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "dicom" / "STS_042" / "CT"
+    (_, scan, _), (data, attributes, kind) = read([str(folder / "image"), str(folder / "mask" / "RS.dcm")])
+    assert kind == "labels"
+    own = attributes["metadata"]["napari_medseg"]
+    assert own["volume"] is scan["metadata"]["napari_medseg"]["volume"]
+    assert data.shape == own["volume"].data.shape
+    assert np.count_nonzero(data) > 1000
