@@ -12,6 +12,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from napari_medseg.learning.click_simulation import place_click
 from napari_medseg.learning.samples import LabelledScan, draw_target
@@ -20,6 +21,9 @@ from napari_medseg.segmentation.click import ladder
 from napari_medseg.segmentation.views import VALID, Prompts, render, sample
 
 _STEPS = 600
+_LADDERS_A_STEP = 64
+_DROPOUT = 0.2
+_SHARPNESS = 4.0
 
 
 def fit_quality(
@@ -40,17 +44,19 @@ def fit_quality(
     device = next(network.parameters()).device
     described = [_describe(network, rng, scans, synthetic_share if scans else 1.0, device) for _ in range(n_clicks)]
     kept = described[: max(1, n_clicks * 4 // 5)]
-    x, y = torch.cat([d for d, _ in kept]), torch.cat([t for _, t in kept])
+    descriptions = torch.cat([d for d, _ in kept])
+    mean, deviation = descriptions.mean(0), descriptions.std(0).clamp_min(1e-3)
+    x = pad_sequence([(d - mean) / deviation for d, _ in kept], batch_first=True)
+    y = pad_sequence([t for _, t in kept], batch_first=True, padding_value=-1.0)
     head = network.quality_head.mlp
     with torch.no_grad():
         for layer in head:
             if isinstance(layer, torch.nn.Linear):
                 layer.reset_parameters()
-    mean, deviation = x.mean(0), x.std(0).clamp_min(1e-3)
     optimiser = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=3e-2)
     for _ in range(_STEPS):
-        pick = torch.from_numpy(rng.integers(0, len(x), 256)).to(device)
-        loss = F.binary_cross_entropy_with_logits(head((x[pick] - mean) / deviation).squeeze(1), y[pick])
+        pick = torch.from_numpy(rng.integers(0, len(x), _LADDERS_A_STEP)).to(device)
+        loss = choice_loss(head(F.dropout(x[pick], _DROPOUT)).squeeze(2), y[pick])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -59,6 +65,23 @@ def fit_quality(
         test = described[len(kept) :] or kept
         errors = [(head(d).squeeze(1).sigmoid() - t).abs().mean() for d, t in test]
     return float(torch.stack(errors).mean())
+
+
+def choice_loss(estimate: Tensor, reached: Tensor) -> Tensor:
+    """Dice lost by choosing among the views of a ladder by their estimates, and the estimates' own error.
+
+    Parameters
+    ----------
+    estimate : Tensor, shape (B, V)
+        Logits of the estimated Dice of each view of each ladder.
+    reached : Tensor, shape (B, V)
+        Dice that each view's mask reaches; -1 where a ladder has no such view.
+    """
+    there = reached >= 0
+    chosen = (_SHARPNESS * estimate).masked_fill(~there, -torch.inf).softmax(1)
+    lost = 1 - (chosen * reached.clamp_min(0)).sum(1)
+    error = F.binary_cross_entropy_with_logits(estimate, reached.clamp_min(0), reduction="none")
+    return lost.mean() + 0.3 * error[there].mean()
 
 
 def _absorb(layer: torch.nn.Module, mean: Tensor, deviation: Tensor) -> None:

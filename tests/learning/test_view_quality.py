@@ -1,0 +1,33 @@
+"""The choice among views: what its loss rewards, and that fitting it touches nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from napari_medseg.learning.view_quality import choice_loss, fit_quality
+from napari_medseg.networks.click_unet import ClickUNet
+
+
+def test_choosing_the_better_view_costs_less() -> None:
+    reached = torch.tensor([[0.2, 0.9, 0.5]])
+    right = choice_loss(torch.tensor([[-2.0, 2.0, 0.0]]), reached)
+    wrong = choice_loss(torch.tensor([[2.0, -2.0, 0.0]]), reached)
+    assert right < wrong
+
+
+def test_views_that_a_ladder_does_not_have_count_for_nothing() -> None:
+    estimate, reached = torch.tensor([[-1.0, 1.5]]), torch.tensor([[0.3, 0.8]])
+    padded = choice_loss(torch.cat([estimate, torch.tensor([[9.0]])], 1), torch.cat([reached, -torch.ones(1, 1)], 1))
+    torch.testing.assert_close(padded, choice_loss(estimate, reached))
+
+
+def test_fitting_the_choice_leaves_the_masks_as_they_were() -> None:
+    torch.manual_seed(0)
+    network = ClickUNet(widths=(8, 8, 8, 8))
+    before = {name: p.clone() for name, p in network.named_parameters()}
+    error = fit_quality(network, [], np.random.default_rng(1), n_clicks=3)
+    assert 0 <= error <= 1
+    moved = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
+    assert moved
+    assert all(name.startswith("quality_head") for name in moved)
