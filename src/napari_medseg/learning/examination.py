@@ -97,7 +97,8 @@ class Examination:
 
     def _clicks_have_learned(self, network: ClickUNet) -> bool:
         old = dict(self._old.named_parameters())
-        return any(not torch.equal(p, old[k]) for k, p in network.named_parameters() if not k.startswith("label_"))
+        clicks = ((k, p) for k, p in network.named_parameters() if not k.startswith("label_"))
+        return any(not torch.equal(p, old[k].to(p.device)) for k, p in clicks)
 
     def _forgets(self, network: ClickUNet, before: Figures) -> bool:
         """Whether less than half of what may be lost is left."""
