@@ -229,6 +229,21 @@ def test_a_file_that_should_have_been_a_slice_is_named(tmp_path, name, content):
     assert f"'{name}' is empty or no DICOM file" in volume.warnings[0]
 
 
+def test_slices_that_lost_their_series_are_told(tmp_path):
+    def lost(k: int, ds: Dataset) -> None:
+        ds.SeriesInstanceUID = generate_uid()
+
+    study, frame = generate_uid(), generate_uid()
+
+    def together(k: int, ds: Dataset) -> None:
+        lost(k, ds)
+        ds.StudyInstanceUID, ds.FrameOfReferenceUID = study, frame
+
+    volumes = ms.read_volumes(series(tmp_path / "scan", together))
+    assert len(volumes) == 8
+    assert "8 parallel slices of one study are each a series of their own" in volumes[0].warnings[0]
+
+
 # Bits ---------------------------------------------------------------------------------------------------------------
 
 

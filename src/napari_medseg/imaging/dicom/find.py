@@ -22,6 +22,7 @@ Progress = Callable[[float], None]
 ShouldStop = Callable[[], bool]
 
 _MOST_FOLDERS_DEEP = 12
+_FEWEST_TORN = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +112,7 @@ def find_series(
         raise ImagingError(_why_nothing(path, headers))
     stacks, refusals = sort_into_stacks(headers.planes, same_pixels)
     stacks, damaged, notes = _without_damaged(stacks, headers)
+    notes += _torn_apart(stacks)
     infos = [_info(group) for group in _together(stacks)]
     infos.sort(key=lambda info: (-info.n_slices, -info.shape[0] * info.shape[1]))
     refused = [_refused_info(refusal, headers.planes, path) for refusal in (*refusals, *damaged)]
@@ -196,6 +198,24 @@ def _without_damaged(stacks: list[Stack], headers: _Headers) -> tuple[list[Stack
         more = f" (and {len(headers.empty) - 1} more like it)" if len(headers.empty) > 1 else ""
         notes.append(f"'{headers.empty[0].name}'{more} is empty or no DICOM file: slices may be missing.")
     return stacks, refusals, notes
+
+
+def _torn_apart(stacks: list[Stack]) -> list[str]:
+    """Say that slices seem to belong together although each is a series of its own, as some anonymisers leave them."""
+    groups: dict[object, set[str]] = {}
+    for stack in stacks:
+        file = stack.first.file
+        if stack.is_placed and len(stack.planes) == 1:
+            directions = tuple(round(v, 2) for v in stack.affine_ijk[:3, :2].ravel())
+            key = (file.study_uid, file.frame_of_reference_uid, file.modality, file.layout, directions)
+            groups.setdefault(key, set()).add(file.series_uid)
+    n_slices = max((len(series) for series in groups.values()), default=0)
+    if n_slices < _FEWEST_TORN:
+        return []
+    return [
+        f"{n_slices} parallel slices of one study are each a series of their own: if they were one scan, its series UID"
+        " was lost, and it must be exported again to open as one."
+    ]
 
 
 def _together(stacks: list[Stack]) -> list[list[Stack]]:
