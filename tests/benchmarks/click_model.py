@@ -10,49 +10,17 @@ later one that of the largest error, negative where the mask spilled over. Print
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
 import napari_medseg as ms
 from napari_medseg.evaluation.overlap import overlap
-from napari_medseg.learning.click_simulation import largest_component
+from napari_medseg.learning.card_figures import deepest, dice_after_clicks
 from napari_medseg.learning.samples import find_pairs, is_held_out
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-def deepest(region: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> tuple[int, NDArray[np.int64]] | None:
-    """Size of the largest component and its deepest voxel."""
-    found = largest_component(region)
-    if found is None:
-        return None
-    component, cut = found
-    depth = edt.edt(np.ascontiguousarray(component), anisotropy=spacing_mm, black_border=True)
-    index = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(component.sum()), np.array(index) + [s.start for s in cut]
-
-
-def dice_after_clicks(model, volume: ms.Volume, truth: NDArray[np.bool_], n: int) -> tuple[list[float], list[float]]:
-    """Dice and seconds of each of `n` clicks."""
-    clicks: list[ms.Click] = []
-    mask, dice, seconds = None, [], []
-    for _ in range(n):
-        now = np.zeros_like(truth) if mask is None else mask.data > 0
-        errors = [(deepest(truth & ~now, volume.spacing_mm), True), (deepest(now & ~truth, volume.spacing_mm), False)]
-        present = [(found, positive) for found, positive in errors if found is not None]
-        if present:
-            (_, index), positive = max(present, key=lambda e: (e[0][0], e[1]))
-            x, y, z = volume.position_of(index.astype(float))
-            clicks.append(ms.Click((float(x), float(y), float(z)), positive=positive))
-            start = time.perf_counter()
-            mask = model.segment(volume, clicks, previous=mask)
-            seconds.append(time.perf_counter() - start)
-        dice.append(overlap(np.zeros_like(truth) if mask is None else mask.data > 0, truth).dice)
-    return dice, seconds
 
 
 def ball(volume: ms.Volume, truth: NDArray[np.bool_], radius_mm: float) -> float:
