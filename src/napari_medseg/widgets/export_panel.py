@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import Qt, QUrl
-from qtpy.QtGui import QDesktopServices, QStandardItemModel
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFrame, QGridLayout, QLabel, QLineEdit, QWidget
+from qtpy.QtCore import QSize, Qt, QUrl
+from qtpy.QtGui import QColor, QDesktopServices, QStandardItemModel
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QLineEdit,
+    QListView,
+    QStyledItemDelegate,
+    QWidget,
+)
 
 from napari_medseg.imaging.mask_formats import MASK_FORMATS, MaskFormat
 from napari_medseg.session.export import Saved
@@ -21,6 +32,7 @@ _DEIDENTIFIED = (
     "Stays: the lesions with their names, their place in millimetres, colours, modality.\n"
     "The scan itself is not changed, and the file no longer refers to it but to a copy de-identified in the same way."
 )
+_ROW = 22
 _IDENTIFIED = "Without the tick a DICOM object carries patient and study, so that an archive files it with its scan."
 
 
@@ -36,6 +48,7 @@ class ExportPanel(QWidget):
     def __init__(self, services: Services) -> None:
         super().__init__()
         self.exporting, self.session = services.exporting, services.session
+        self._colours: dict[bool, QColor] = {}
         self._build()
         self.session.events.volume.connect(self._on_volume)
         self.session.events.saved.connect(self._on_saved)
@@ -50,6 +63,8 @@ class ExportPanel(QWidget):
         for each in (self._browse, self._show):
             each.setIcon(icon("folder", look.text, off=look.faint))
         self._tick.setPixmap(icon("check", look.good).pixmap(16, 16))
+        self._colours = {True: QColor(look.text), False: QColor(look.dim)}
+        self._draw_formats()
 
     def export(self) -> None:
         """Save to the path that is written there."""
@@ -57,8 +72,12 @@ class ExportPanel(QWidget):
 
     def _build(self) -> None:
         self._format, self._path = QComboBox(), QLineEdit()
+        # A menu, the default, draws all entries alike; a list shows which ones are disabled.
+        self._format.setView(QListView())
+        self._format.setItemDelegate(QStyledItemDelegate(self._format))
         for each in MASK_FORMATS:
             self._format.addItem(f"{each.name} ({each.suffixes[0]})", each.key)
+            self._format.setItemData(self._format.count() - 1, QSize(0, _ROW), Qt.ItemDataRole.SizeHintRole)
         # As wide as the dock, not as its longest name.
         self._format.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._format.setMinimumContentsLength(8)
@@ -119,15 +138,20 @@ class ExportPanel(QWidget):
         return MASK_FORMATS[max(0, self._format.currentIndex())]
 
     def _on_volume(self, _volume: object = None) -> None:
+        self._draw_formats()
+        self._done.hide()
+        self._on_format()
+
+    def _draw_formats(self) -> None:
+        """Disable what does not suit the scan, and say why."""
         model = self._format.model()
         assert isinstance(model, QStandardItemModel)
         for index, (each, refusal) in enumerate(zip(MASK_FORMATS, self.exporting.formats().values(), strict=True)):
             model.item(index).setEnabled(not refusal)
             self._format.setItemData(index, refusal or each.about, Qt.ItemDataRole.ToolTipRole)
+            self._format.setItemData(index, self._colours.get(not refusal), Qt.ItemDataRole.ForegroundRole)
         if not model.item(self._format.currentIndex()).isEnabled():
             self._format.setCurrentIndex(0)
-        self._done.hide()
-        self._on_format()
 
     def _on_format(self, _value: object = None) -> None:
         chosen = self._chosen
