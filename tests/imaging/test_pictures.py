@@ -142,3 +142,26 @@ def test_a_jpeg_is_read_and_a_palette_is_labels_for_a_mask(tmp_path):
     image.save(tmp_path / "mask.png")
     np.testing.assert_array_equal(ms.read_label_map(tmp_path / "mask.png").data[0], label_phantom_ijk()[..., 5].T)
     assert any("luminance" in warning for warning in ms.read_volume(tmp_path / "mask.png").warnings)
+
+
+def test_a_jpeg_whose_end_was_made_up_is_told(tmp_path):
+    path = tmp_path / "film.jpg"
+    pixels = np.random.default_rng(0).integers(60, 200, (160, 200)).astype(np.uint8)
+    Image.fromarray(pixels).save(path, quality=90)
+    assert len(ms.read_volume(path).warnings) == 1
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"\xff\xd9")
+    assert "may be cut off" in ms.read_volume(path).warnings[1]
+
+
+def test_only_the_first_of_moving_pictures_is_read_and_it_is_said(tmp_path):
+    first, second = (Image.fromarray(np.full((8, 6), value, np.uint8)) for value in (7, 9))
+    first.save(tmp_path / "film.png", save_all=True, append_images=[second])
+    volume = ms.read_volume(tmp_path / "film.png")
+    assert (volume.data == 7).all()
+    assert "holds 2 pictures" in volume.warnings[1]
+
+
+def test_half_floats_become_floats_that_everything_can_use(tmp_path):
+    tifffile.imwrite(tmp_path / "scan.tif", np.arange(6, dtype=np.float16).reshape(2, 3), metadata=None)
+    assert ms.read_volume(tmp_path / "scan.tif").data.dtype == np.float32

@@ -17,6 +17,7 @@ from napari_medseg.imaging.volume import LabelMap, Volume
 
 _FORMATS = ("PNG", "JPEG")
 _MAX_PIXELS = 2**28
+_MOST_GREY = 10
 _AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -33,8 +34,7 @@ def read_raster(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         pixels = _pixels(path, as_labels=False)
         if pixels.ndim == 3:
             pixels = luminance(pixels, path.name, warnings)
-        if _is_turned(path):
-            warnings.append(f"{path.name} was turned upright, as its EXIF data ask for.")
+        warnings += _oddities(path, pixels)
         return volumes_of(path, pixels[None, None], _AFFINE, warnings=warnings, sides_are_known=False)
 
 
@@ -51,10 +51,22 @@ def read_raster_label_map(path: Path) -> LabelMap:
         return label_map_of(path, pixels[None], _AFFINE, warnings=[note])
 
 
-def _is_turned(path: Path) -> bool:
-    """Whether the camera was held on its side, so that the stored picture lies turned or mirrored."""
+def _oddities(path: Path, pixels: NDArray[Any]) -> list[str]:
+    """Say what a look at the picture alone would not tell."""
+    warnings = []
     with Image.open(path, formats=_FORMATS) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+        is_jpeg, n_frames = image.format == "JPEG", getattr(image, "n_frames", 1)
+        if image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1):
+            warnings.append(f"{path.name} was turned upright, as its EXIF data ask for.")
+    if n_frames > 1:
+        warnings.append(f"{path.name} holds {n_frames} pictures; this is the first of them.")
+    # Where the data of a JPEG end too early, the library paints the rest in the grey that it had last.
+    last = pixels[-max(1, len(pixels) // _MOST_GREY) :]
+    if is_jpeg and (last == last[-1, -1]).all() and 0 < int(last.max()) < 255:
+        warnings.append(
+            f"{path.name} is one single grey at its lower end; it may be cut off, so copy or export it again."
+        )
+    return warnings
 
 
 def _pixels(path: Path, *, as_labels: bool) -> NDArray[Any]:

@@ -103,6 +103,8 @@ def _read_stored(path: Path, *, colours: bool) -> tuple[NDArray[Any], tuple[floa
             warnings.append(f"{path.name} holds {len(tiff.series)} images of different size; this is the largest.")
         check_series(path, series, is_imagej=tiff.is_imagej)
         data = series.asarray(maxworkers=1)
+        if data.dtype == np.float16:
+            data = data.astype(np.float32)
         data, axes = _without_colours(path, series, data, warnings, wanted=colours)
         spacing = spacing_zyx_mm(tiff, path.name, warnings)
     return _as_stacks(path, data, axes, warnings), spacing, tuple(warnings)
