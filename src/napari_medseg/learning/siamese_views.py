@@ -19,7 +19,8 @@ from napari_medseg.networks.channels import IMAGE, N_CHANNELS, POSITIVE, PREVIOU
 
 # A stored view reaches further than what the network sees, so that it can be turned without showing its border.
 _REACH = 1.5
-_STORED, _IMAGE, _MASK, _VALID = 3, 0, 1, 2
+_MOST = 10.0
+_IMAGE, _MASK, _VALID = range(3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +53,8 @@ def store_lesion(
     diameter = max((part.stop - part.start) * s for part, s in zip(box, spacing_mm, strict=True))
     view = View(centre, _REACH * view_extent_mm(float(diameter)), int(_REACH * size))
     inside = valid(image.shape, view, spacing_mm)
-    pixels = normalise(sample(image, view, spacing_mm), inside)[0] * inside
+    # A scan that is almost flat has no deviation to divide by: its rounding errors would not fit 16 bits.
+    pixels = np.clip(normalise(sample(image, view, spacing_mm), inside)[0], -_MOST, _MOST) * inside
     channels = np.stack([pixels, sample(mask, view, spacing_mm), inside])
     return StoredLesion(torch.from_numpy(channels).half(), patient)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,9 @@ class SiameseReport:
     message: str = ""
 
 
-def train_siamese(data: Path, out: Path, settings: SiameseTraining) -> Generator[SiameseReport, None, Path]:
+def train_siamese(
+    data: Path, out: Path, settings: SiameseTraining, *, should_stop: Callable[[], bool] | None = None
+) -> Generator[SiameseReport, None, Path]:
     """Train, calibrate the similarity, and leave weights and card in ``out``.
 
     Parameters
@@ -71,11 +73,13 @@ def train_siamese(data: Path, out: Path, settings: SiameseTraining) -> Generator
         Folder for weights and card.
     settings : SiameseTraining
         What to train, and how long.
+    should_stop : callable, optional
+        Asked before each step; True ends the run with what it has learned so far.
 
     Yields
     ------
     SiameseReport
-        Every 20 steps.
+        Every 10 steps.
 
     Raises
     ------
@@ -89,7 +93,7 @@ def train_siamese(data: Path, out: Path, settings: SiameseTraining) -> Generator
     if len(lesions) < settings.batch:
         raise LearningError(f"{len(lesions)} lesions are fewer than a batch of {settings.batch}: give more data")
     network = SiameseNetwork(widths=settings.widths)
-    yield from _learn(network, lesions, settings)
+    yield from _learn(network, lesions, settings, should_stop or (lambda: False))
     _calibrate(network, lesions, settings)
     patients = sorted({scan.patient for scan in scans})
     save_checkpoint(out, network, _card(network, settings, len(patients)))
@@ -136,14 +140,14 @@ def _synthetic(scans: Sequence[LabelledScan], settings: SiameseTraining) -> list
 
 
 def _learn(
-    network: SiameseNetwork, lesions: Sequence[StoredLesion], settings: SiameseTraining
+    network: SiameseNetwork, lesions: Sequence[StoredLesion], settings: SiameseTraining, stop: Callable[[], bool]
 ) -> Generator[SiameseReport, None, None]:
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-3)
     draw, look = np.random.default_rng(settings.seed), torch.Generator().manual_seed(settings.seed)
     started, losses, recalls = time.process_time(), list[float](), list[float]()
     network.train()
     done, step = 0.0, 0
-    while done < 1.0:
+    while done < 1.0 and not stop():
         seconds = time.process_time() - started
         done = max((step + 1) / settings.steps, seconds / 60 / settings.minutes if settings.minutes else 0.0)
         for group in optimiser.param_groups:
@@ -163,7 +167,7 @@ def _learn(
         step += 1
         losses.append(float(loss.detach()))
         recalls.append(recall)
-        if step % 20 == 0 or done >= 1.0:
+        if step % 10 == 0 or done >= 1.0:
             yield SiameseReport(step, seconds, min(1.0, done), float(np.mean(losses)), float(np.mean(recalls)))
             losses.clear()
             recalls.clear()

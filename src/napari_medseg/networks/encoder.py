@@ -96,7 +96,7 @@ class ImageEncoder(nn.Module):
 
 
 def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...], grid: int = 0) -> Tensor:
-    """Mean, maximum and mean over the marked part of some levels' features.
+    """Mean, maximum and mean over the marked part of some levels' features; or means where the layout matters.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...], grid: int
     levels : tuple of int
         Which of the features.
     grid : int
-        Where the layout of an image matters: also the means of `grid` cells a side of one level.
+        Where the layout of an image matters: instead the levels' means, and those of `grid` cells a side of one.
 
     Returns
     -------
@@ -121,6 +121,9 @@ def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...], grid: int
     parts = []
     for level in levels:
         y = features[level]
+        if grid:
+            parts.append(y.mean(axes))
+            continue
         weight = pool(marked, y.shape[2:])
         inside = (y * weight).sum(axes) / weight.sum(axes)
         parts += [y.mean(axes), y.amax(axes), inside]
@@ -132,7 +135,8 @@ def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...], grid: int
 
 def n_pooled(widths: tuple[int, ...], levels: tuple[int, ...], *, dims: int = 3, grid: int = 0) -> int:
     """Length of what `pooled` returns."""
-    return 3 * sum(widths[level] for level in levels) + widths[_GRID_LEVEL] * int(grid**dims)
+    n = sum(widths[level] for level in levels)
+    return n + widths[_GRID_LEVEL] * int(grid**dims) if grid else 3 * n
 
 
 def folded(x: Tensor, dims: int) -> Tensor:
