@@ -163,6 +163,8 @@ def _segment(options: argparse.Namespace, results: Results) -> None:
     results.say(f"{path}: {volume_ml:.2f} ml in {seconds:.1f} s, by model {model.card.title}; saved, verified")
     if not n_voxels:
         print("the mask is empty: nothing was found there", file=sys.stderr)
+    for warning in mask.warnings:
+        print(f"{options.scan.name}: {warning}", file=sys.stderr)
     results.put(
         {
             "mask": str(path),
@@ -172,7 +174,7 @@ def _segment(options: argparse.Namespace, results: Results) -> None:
             "model": model.card.name,
             "version": model.card.version,
             "sha256": model.card.sha256,
-            "warnings": list(volume.warnings),
+            "warnings": [*volume.warnings, *mask.warnings],
         }
     )
 
