@@ -44,6 +44,7 @@ def test_dice_rises_and_the_model_becomes_the_new_version(model, tmp_path):
     stored = load_model(tmp_path / "new")
     assert np.mean(stored.segment(volume).data != answer.data) < 0.01
     assert stored.card.gate["adopted"] is True
+    assert stored.card.figures["part_of_learned_clicks"] == 0.0
     assert stored.card.parent.startswith("click version 1 (000000000000)")
     assert not (tmp_path / "new" / STATE).exists()
 

@@ -139,6 +139,7 @@ class _Training:
             yield self._report(trainer, message="Measuring the new version")
             apart, part = Figures(**trainer.progress.figures["after"]), trainer.progress.figures["part"]
             part = self._by_leader(lambda: exam.settled_part(trainer.average, part, before))
+            trainer.progress.figures["part"] = part
             network = exam.with_part(trainer.average, part)
             same = before if part == 0 else None
             after = exam.combined(apart, Figures(**self._by_leader(lambda: exam.of_new(network, same).model_dump())))
@@ -221,6 +222,7 @@ class _Training:
             verdict = verdict.model_copy(update={"folder": str(self.out)})
         figures = {k: v for k, v in verdict.after.model_dump().items() if v is not None}
         figures |= {"seconds": round(progress.seconds, 1), "cases": len(self.lesson.cases)}
+        figures["part_of_learned_clicks"] = progress.figures["part"]
         gate = verdict.model_dump(exclude={"folder"})
         training = {**self.lesson.card.training, "patch": list(progress.patch)}
         card = self.lesson.card.model_copy(update={"figures": figures, "gate": gate, "training": training})
