@@ -18,6 +18,7 @@ from napari_medseg.imaging.limits import DEFLATE_RATIO, in_words
 Packing = Literal["auto", "raw", "gzip", "bzip2", "zlib"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_FRAME = 18
 _INVALID_DEFLATE: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 _MOST_FROM_A_BYTE = {"raw": 1, "gzip": DEFLATE_RATIO, "zlib": DEFLATE_RATIO, "bzip2": 50_000}
 _CHUNK = 256 * 1024
@@ -40,7 +41,7 @@ class Content:
     """
 
     def __init__(self, path: Path, offset: int = 0, packing: Packing = "auto") -> None:
-        self.name = path.name
+        self.path, self.name = path, path.name
         self._file = path.open("rb")
         self._file.seek(offset)
         begins_as_gzip = self._file.peek(2)[:2] == _GZIP_MAGIC
@@ -140,6 +141,37 @@ class Content:
             ) from error
         except _INVALID_DEFLATE as error:
             raise ImagingError(f"{self.name} is damaged: its compressed data is invalid; copy it again") from error
+
+
+def gzip_at_once(path: Path, n_bytes: int) -> NDArray[np.uint8] | None:
+    """Unpack a whole gzip file of one member, a quarter faster than piece by piece.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it is held in memory, packed, beside the result.
+    n_bytes : int
+        What it must hold, unpacked.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n_bytes,), or None
+        None where it holds anything else, or its checksum is wrong: reading it as `Content` then tells what is.
+    """
+    import imagecodecs
+
+    packed = path.read_bytes()
+    if len(packed) < _GZIP_FRAME or int.from_bytes(packed[-4:], "little") != n_bytes % 2**32:
+        return None
+    out = np.empty(n_bytes, np.uint8)
+    target: Any = out
+    try:
+        found: Any = imagecodecs.gzip_decode(packed, out=target)
+    except (RuntimeError, ValueError):
+        return None
+    # The last bytes hold the checksum of all: nothing follows that was not unpacked.
+    is_whole = len(found) == n_bytes and isal_zlib.crc32(out) == int.from_bytes(packed[-8:-4], "little")
+    return out if is_whole else None
 
 
 def _unpacked(file: BinaryIO, packing: str) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.assemble import first_of_many, label_map_of, surplus_warning, volumes_of
-from napari_medseg.imaging.content import Content
+from napari_medseg.imaging.content import Content, gzip_at_once
 from napari_medseg.imaging.durable import write_durably
 from napari_medseg.imaging.limits import check_claim, check_memory, refusing_damage
 from napari_medseg.imaging.nifti_header import NiftiHeader, header_bytes, parse_header
@@ -119,7 +119,12 @@ def _read_voxels(
     shape = (*header.shape, header.n_volumes) if n_volumes > 1 else header.shape
     check_memory(content.name, shape, n_volumes * _needed_bytes(header))
     check_claim(content.name, header.offset + header.n_volumes * header.volume_bytes, content.most_bytes)
-    stored = np.empty((n_volumes, *reversed(header.shape)), header.dtype)
+    shape_kji = (n_volumes, *reversed(header.shape))
+    if content.packing == "gzip" and n_volumes == header.n_volumes and header.offset % header.dtype.itemsize == 0:
+        whole = gzip_at_once(content.path, header.offset + n_volumes * header.volume_bytes)
+        if whole is not None:
+            return header, native(whole[header.offset :].view(header.dtype).reshape(shape_kji)), tuple(warnings)
+    stored = np.empty(shape_kji, header.dtype)
     content.skip(skip)
     content.fill(stored)
     content.skip((header.n_volumes - n_volumes) * header.volume_bytes)
