@@ -22,8 +22,8 @@ from napari_medseg.networks.click_unet import ClickUNet
 from napari_medseg.segmentation.speed import Speed, keep, lock_path, machine
 from napari_medseg.segmentation.views import Prompts, View, render
 
-_SIZES = ((48, 3), (64, 1))
-_ROUNDS = 4
+_SIZES = ((48, 2), (64, 1))
+_ROUNDS = 3
 _CLEARLY = 0.9
 _LEAST_AGREEMENT = 0.98
 
