@@ -22,6 +22,8 @@ from napari_medseg.cli_classify import (
     similar_arguments,
     train_classifier,
     train_classifier_arguments,
+    train_siamese,
+    train_siamese_arguments,
 )
 from napari_medseg.cli_corrections import corrections_arguments, run_corrections_command
 from napari_medseg.cli_masks import add_mask_output, convert, convert_arguments
@@ -354,4 +356,5 @@ _COMMANDS = {
         "List, show, activate, roll back, export and import models.", models_arguments, run_models_command
     ),
     "train-click-model": _Command("Train the click model anew.", _train_arguments, _train),
+    "train-siamese": _Command("Train the network that compares lesions.", train_siamese_arguments, train_siamese),
 }

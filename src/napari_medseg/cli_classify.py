@@ -179,6 +179,33 @@ def train_classifier(options: argparse.Namespace, results: Results) -> None:
             library.activate(options.adopt, version)
 
 
+def train_siamese_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe ``train-siamese``."""
+    from napari_medseg.learning.train_siamese import SiameseTraining
+
+    parser.add_argument("--data", type=Path, required=True, help="folder of collections of x_image and x_mask files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights and card")
+    add_settings(parser, SiameseTraining, ("minutes", "steps", "seed", "n_synthetic"))
+    add_json(parser)
+
+
+def train_siamese(options: argparse.Namespace, results: Results) -> None:
+    """Train the network that compares lesions; an interrupt ends it with what it has learned so far."""
+    from dataclasses import asdict
+
+    from napari_medseg.learning.train_siamese import SiameseTraining
+    from napari_medseg.learning.train_siamese import train_siamese as train
+
+    settings = checked_settings(SiameseTraining, options)
+    with stop_on_signal() as should_stop:
+        for report in train(options.data, options.out, settings, should_stop=should_stop):
+            results.put(asdict(report))
+            results.say(
+                f"step {report.step}, {report.progress:.0%}: loss {report.loss:.3f}, recall {report.recall:.2f}"
+            )
+    results.say(f"{options.out}: weights and card written")
+
+
 def _cache() -> FeatureCache:
     from napari_medseg.classification.features import FeatureCache
     from napari_medseg.home import home_folder

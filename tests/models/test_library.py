@@ -2,9 +2,11 @@ import pytest
 
 from napari_medseg.errors import ModelError
 from napari_medseg.models import library as library_module
+from napari_medseg.models.card import ClassifierInput
 from napari_medseg.models.checkpoint import Card, Checkpoint, load_checkpoint, save_checkpoint
 from napari_medseg.models.library import Library
 from napari_medseg.networks.click_unet import ClickUNet
+from napari_medseg.networks.image_classifier import ImageClassifier
 
 
 @pytest.fixture
@@ -89,3 +91,14 @@ def test_a_missing_bundled_model_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(library_module, "BUNDLED", tmp_path / "nothing")
     with pytest.raises(ModelError, match="install napari-medseg again"):
         Library(tmp_path / "models").path("click")
+
+
+def test_models_are_listed_by_what_they_do(library):
+    looks_at = ClassifierInput(task="image", size=32)
+    network = ImageClassifier(dims=2, widths=(8, 8, 8, 8))
+    card = Card(name="spots", architecture="image_classifier", labels={0: "a", 1: "b"}, looks_at=looks_at)
+    library.add("spots", Checkpoint(network, card))
+    assert library.names() == ("click", "spots")
+    assert library.names(does="classify") == ("spots",)
+    assert library.names(does="segment") == ("click",)
+    assert library.names(does="compare") == ()

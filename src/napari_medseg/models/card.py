@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Does = Literal["segment", "classify", "compare"]
+
 
 def now_iso() -> str:
     """Return the present moment in UTC, to the second, as ISO 8601."""
@@ -99,6 +101,13 @@ class Card(BaseModel):
     gate: dict[str, Any] | None = Field(None, title="Verdict", description="What was compared before adopting it.")
     domain: Domain | None = Field(None, title="Scans it learned from")
     training: dict[str, Any] = Field(default_factory=dict, title="Training settings")
+
+    @property
+    def does(self) -> Does:
+        """What the model is for."""
+        if self.looks_at is None:
+            return "segment"
+        return "compare" if self.architecture == "siamese" else "classify"
 
     @property
     def title(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medseg.errors import ModelError
 from napari_medseg.home import home_folder
 from napari_medseg.imaging.durable import write_durably
-from napari_medseg.models.card import Card
+from napari_medseg.models.card import Card, Does
 from napari_medseg.models.checkpoint import CARD, WEIGHTS, read_card, save_checkpoint, sha256_of, write_card
 
 if TYPE_CHECKING:
@@ -36,16 +36,19 @@ class Library:
     Notes
     -----
     On disk: ``<root>/<name>/<version>/{weights.safetensors, card.json}`` and ``<root>/index.json``, which holds for
-    each name the versions that were active, oldest first. Version 1 of ``click`` comes with the package.
+    each name the versions that were active, oldest first. Version 1 of ``click`` and of ``siamese`` comes with the
+    package.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = Path(root) if root is not None else home_folder() / "models"
 
-    def names(self) -> tuple[str, ...]:
-        """Names of all models, the bundled click model first."""
+    def names(self, *, does: Does | None = None) -> tuple[str, ...]:
+        """Names of all models, or of those that ``segment``, ``classify`` or ``compare``; the click model first."""
         own = {p.name for p in self.root.iterdir() if p.is_dir()} if self.root.is_dir() else set()
-        return (CLICK, *sorted(name for name in own - {CLICK} if _NAME.fullmatch(name) and self._numbers(name)))
+        known = own | {p.parent.name for p in BUNDLED.glob(f"*/{CARD}")}
+        found = (CLICK, *sorted(name for name in known - {CLICK} if _NAME.fullmatch(name) and self._numbers(name)))
+        return found if does is None else tuple(name for name in found if self._does(name) == does)
 
     def versions(self, name: str = CLICK) -> list[Card]:
         """Cards of all versions of a model, oldest first. A version with a damaged card is left out."""
@@ -151,21 +154,25 @@ class Library:
         temporary = Path(tempfile.mkdtemp(prefix=".adding-", dir=home))
         try:
             while True:
-                number = max(self._numbers(name), default=int(name == CLICK)) + 1
+                number = max(self._numbers(name), default=int(_is_bundled(name) or name == CLICK)) + 1
                 write(temporary, number)
                 if _moved(temporary, home / str(number)):
                     return number
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    def _does(self, name: str) -> Does | None:
+        cards = [card for card in self.versions(name) if card.version == self.active(name)]
+        return cards[0].does if cards else "segment" if name == CLICK else None
+
     def _folder(self, name: str, number: int) -> Path:
         own = self.root / name / str(number)
-        return BUNDLED / CLICK if name == CLICK and number == 1 and not own.is_dir() else own
+        return BUNDLED / name if number == 1 and _is_bundled(name) and not own.is_dir() else own
 
     def _numbers(self, name: str) -> list[int]:
         home = self.root / self._checked(name)
         found = {int(p.name) for p in home.glob("[0-9]*") if p.name.isdigit() and (p / CARD).is_file()}
-        if name == CLICK and (BUNDLED / CLICK / CARD).is_file():
+        if _is_bundled(name):
             found.add(1)
         return sorted(found)
 
@@ -202,6 +209,10 @@ class Library:
             lambda path: _write_text(path, text),
             lambda path: _same_text(path, text),
         )
+
+
+def _is_bundled(name: str) -> bool:
+    return (BUNDLED / name / CARD).is_file()
 
 
 def _moved(source: Path, target: Path) -> bool:

@@ -14,6 +14,7 @@ from napari_medseg.networks.channels import N_CHANNELS, POSITIVE, PREVIOUS
 CLICK_WIDTHS = (32, 64, 96, 160)
 SMALL_WIDTHS = (16, 32, 48, 64)
 _GRID_LEVEL = 2
+_LEAST_MARK = 0.1
 
 
 def _conv(dims: int, n_in: int, n_out: int, size: int, **options: int | bool) -> nn.Module:
@@ -115,8 +116,10 @@ def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...], grid: int
     """
     mask, click = x[:, PREVIOUS : PREVIOUS + 1], x[:, POSITIVE : POSITIVE + 1]
     axes = tuple(range(2, x.ndim))
-    marked = mask + (mask.amax(axes, keepdim=True) == 0) * click
-    marked = marked + (marked.amax(axes, keepdim=True) == 0).to(x.dtype)
+    # A mask of hardly a tenth of a point says less than the click, and is too little to divide by.
+    is_seen = (mask.amax(axes, keepdim=True) >= _LEAST_MARK).to(x.dtype)
+    marked = mask * is_seen + click * (1 - is_seen)
+    marked = marked + (marked.amax(axes, keepdim=True) < _LEAST_MARK).to(x.dtype)
     pool = F.adaptive_max_pool3d if x.ndim == 5 else F.adaptive_max_pool2d
     parts = []
     for level in levels:

@@ -94,7 +94,7 @@ class SegmentPanel(QWidget):
     def draw_models(self, *_values: object) -> None:
         """List the models of the library."""
         library = self.services.library
-        names = [*library.names(), CLASSICAL]
+        names = [*library.names(does="segment"), CLASSICAL]
         self._model.clear()
         for name in names:
             self._model.addItem(f"{name}{_version(library, name)}", name)
