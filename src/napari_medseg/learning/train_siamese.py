@@ -202,7 +202,7 @@ def _card(network: SiameseNetwork, settings: SiameseTraining, n_patients: int) -
         looks_at=ClassifierInput(task="lesion", size=settings.size, extent_mm=_CLICK_MM),
         data=[
             f"{n_patients} patients of {', '.join(settings.collections)}",
-            f"{settings.n_synthetic} synthetic lesions",
+            *([f"{settings.n_synthetic} synthetic lesions"] if settings.n_synthetic else []),
         ],
         licence="BSD-3-Clause; trained on CC BY 3.0 data, see NOTICE",
         command="napari-medseg train-siamese",
