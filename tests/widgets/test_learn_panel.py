@@ -15,11 +15,13 @@ from napari_medseg.models import library as library_module
 from napari_medseg.models.checkpoint import Card, save_checkpoint
 from napari_medseg.models.library import Library
 from napari_medseg.networks.click_unet import ClickUNet
-from napari_medseg.session.learn import Curve, LearnController
+from napari_medseg.session.learn import LearnController
 from napari_medseg.session.session import Session
-from napari_medseg.widgets.learn_panel import LearnPanel, spoken
+from napari_medseg.session.training import Curve
+from napari_medseg.widgets.learn_panel import LearnPanel
 from napari_medseg.widgets.learning_plot import LearningPlot, nice_ceiling, nice_step
 from napari_medseg.widgets.look import Look
+from napari_medseg.widgets.run_view import spoken
 
 STEPS = range(1, 41)
 SEEN = threading.Event()  # step 15 lasts until the test has seen it

@@ -9,7 +9,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath, QPaintEvent, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_medseg.session.learn import Curve
+from napari_medseg.session.training import Curve
 from napari_medseg.widgets.look import Look
 
 _HEIGHT = 168
@@ -23,10 +23,16 @@ class LearningPlot(QWidget):
 
     Dice is measured now and then: dots on a line. The loss is drawn faintly as it was reported and clearly as its
     running mean. A dashed line marks the Dice of the version that learns.
+
+    Parameters
+    ----------
+    figure : str
+        What is measured on held-out cases, where it is not Dice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, figure: str = "Dice") -> None:
         super().__init__()
+        self.figure = figure
         self._curve = Curve()
         self._look: Look | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -51,7 +57,7 @@ class LearningPlot(QWidget):
         """Draw another curve."""
         self._curve = curve
         last = curve.dices[-1][1] if curve.dices else None
-        self.setToolTip("" if last is None else f"Held-out Dice {last:.3f} after {curve.dices[-1][0]} steps")
+        self.setToolTip("" if last is None else f"Held-out {self.figure} {last:.3f} after {curve.dices[-1][0]} steps")
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
@@ -63,7 +69,7 @@ class LearningPlot(QWidget):
         font = painter.font()
         font.setPointSizeF(max(7.0, font.pointSizeF() - 1.5))
         painter.setFont(font)
-        drawing = _Drawing(painter, self._look, self._curve, QRectF(self.rect()))
+        drawing = _Drawing(painter, self._look, self._curve, QRectF(self.rect()), self.figure)
         drawing.axes()
         drawing.curves()
         drawing.legend()
@@ -73,8 +79,8 @@ class LearningPlot(QWidget):
 class _Drawing:
     """One picture of a curve."""
 
-    def __init__(self, painter: QPainter, look: Look, curve: Curve, whole: QRectF) -> None:
-        self.painter, self.look, self.curve = painter, look, curve
+    def __init__(self, painter: QPainter, look: Look, curve: Curve, whole: QRectF, figure: str) -> None:
+        self.painter, self.look, self.curve, self.figure = painter, look, curve, figure
         self.metrics = QFontMetricsF(painter.font())
         line = self.metrics.height()
         self.n_steps = max(1, curve.n_steps)
@@ -127,7 +133,7 @@ class _Drawing:
         """Name the curves above them."""
         y, x = self.metrics.height() * 0.8, self.frame.left()
         now = f" {self.curve.dices[-1][1]:.2f}" if self.curve.dices else ""
-        x = self._key(x, y, f"held-out Dice{now}", QPen(self.dice, 1.8)) + 14
+        x = self._key(x, y, f"held-out {self.figure}{now}", QPen(self.dice, 1.8)) + 14
         if self.curve.dice_before is not None:
             x = self._key(x, y, "before", QPen(self.dice, 1.0, Qt.PenStyle.DashLine)) + 14
         self._key(x, y, "loss", QPen(self.loss, 1.8))
