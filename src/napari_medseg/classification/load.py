@@ -8,7 +8,7 @@ from napari_medseg.classification.classifier import Classifier
 from napari_medseg.classification.matcher import Matcher
 from napari_medseg.errors import ModelError
 from napari_medseg.models.checkpoint import Checkpoint, load_checkpoint, read_card
-from napari_medseg.models.library import BUNDLED, Library
+from napari_medseg.models.library import Library
 
 SIAMESE = "siamese"
 
@@ -27,15 +27,14 @@ def load_classifier(name_or_path: str | Path, *, version: int | None = None, dev
 def load_matcher(
     name_or_path: str | Path | None = None, *, version: int | None = None, device: str | None = None
 ) -> Matcher:
-    """Load a Siamese network: the bundled one by default, a name in the library, or a folder with a card.
+    """Load a Siamese network: the active version of ``siamese`` by default, another name, or a folder with a card.
 
     Raises
     ------
     ModelError
         If there is no such model, it is damaged, or it compares nothing.
     """
-    place = BUNDLED / SIAMESE if name_or_path is None else name_or_path
-    return Matcher(_checkpoint(place, version, ("siamese",)), device)
+    return Matcher(_checkpoint(name_or_path or SIAMESE, version, ("siamese",)), device)
 
 
 def _checkpoint(name_or_path: str | Path, version: int | None, architectures: tuple[str, ...]) -> Checkpoint:

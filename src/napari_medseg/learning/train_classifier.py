@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_medseg.classification.calibration import fit_temperature
 from napari_medseg.classification.classifier import Classifier
 from napari_medseg.classification.features import FeatureCache, describe_all
 from napari_medseg.classification.heads import Head, LinearHead, fit_head, fit_words, standardisation
 from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import Cancelled, JobFailed
-from napari_medseg.learning.class_gate import decide_classes, guessing, scores_of
-from napari_medseg.learning.class_lesson import ClassLesson, prepare_class_lesson, unknown_to
-from napari_medseg.learning.class_practice import ClassPractice, logits_of
-from napari_medseg.learning.class_reports import ClassReport, ClassScores, ClassTrainingResult, ClassVerdict
+from napari_medseg.learning.class_exam import ClassExam
+from napari_medseg.learning.class_gate import decide_classes
+from napari_medseg.learning.class_lesson import ClassLesson, prepare_class_lesson
+from napari_medseg.learning.class_practice import ClassPractice
+from napari_medseg.learning.class_reports import ClassReport, ClassTrainingResult, ClassVerdict
 from napari_medseg.learning.class_settings import ClassTraining
 from napari_medseg.learning.class_strategies import ClassNetwork, class_groups
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
@@ -31,7 +31,6 @@ from napari_medseg.networks.image_classifier import ImageClassifier, local_featu
 from napari_medseg.networks.study_classifier import StudyClassifier
 
 Reports = Generator[ClassReport, None, None]
-_LEAST_UNKNOWN = 4
 _REPORT_EVERY_S = 1.0
 
 
@@ -125,9 +124,10 @@ class _Run:
     cache: FeatureCache
     stop: Callable[[], bool]
     started: float = field(default_factory=time.perf_counter)
-    held: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
-    after: ClassScores = field(default_factory=ClassScores)
-    temperature: float = 1.0
+    exam: ClassExam = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.exam = ClassExam(self.lesson, self.cache)
 
     def go(self) -> Generator[ClassReport, None, ClassTrainingResult]:
         """Fit or fine-tune, calibrate, compare, store."""
@@ -139,7 +139,7 @@ class _Run:
         else:
             yield from self._learn(network)
             network = self.trained
-        before, after = self._compared()
+        before, after = self.exam.compared()
         verdict = decide_classes(
             before,
             after,
@@ -174,10 +174,9 @@ class _Run:
         for split in self.lesson.splits:
             logits[split.test] = self._head(features, split.train).logits(features[split.test])
             tested.append(split.test)
-        self.held = np.sort(np.concatenate(tested))
-        self._measure(logits[self.held])
+        self.exam.held = np.sort(np.concatenate(tested))
+        self.exam.measure(logits[self.exam.held])
         self._head(features, np.arange(len(cases.answers))).put_into(network)
-        self.logits = logits[self.held]
 
     def _make_words(self, network: ImageClassifier) -> None:
         def local_vectors(x: torch.Tensor) -> torch.Tensor:
@@ -196,7 +195,7 @@ class _Run:
         """Optimiser steps; held-out cases join at the end, after they were asked."""
         lesson, settings = self.lesson, self.lesson.settings
         split, everything = lesson.splits[0], np.arange(len(lesson.cases.answers))
-        self.held = split.test
+        self.exam.held = split.test
         yield self._say("Fitting the last layer")
         self._start(network, split.train)
         n_steps = settings.steps or lesson.plan.steps
@@ -225,9 +224,7 @@ class _Run:
             losses.append(float(loss.detach()))
             trainer.step()
             if step + 1 in exams:
-                self._measure(
-                    logits_of(self._averaged(trainer), [lesson.cases.crops[k] for k in self.held], self.cache)
-                )
+                self.exam.ask(self._averaged(trainer))
                 yield self._progress(trainer, losses, kind="validation")
             elif time.perf_counter() - said >= _REPORT_EVERY_S:
                 yield self._progress(trainer, losses)
@@ -273,42 +270,16 @@ class _Run:
     def _averaged(trainer: Trainer) -> ClassNetwork:
         return cast(ClassNetwork, trainer.average)
 
-    def _measure(self, logits: NDArray[np.floating]) -> None:
-        """Temperature and figures of held-out cases."""
-        answers = self.lesson.cases.answers[self.held]
-        self.temperature, self.logits = fit_temperature(logits, answers), np.asarray(logits, np.float64)
-        self.after = scores_of(_softmax(self.logits / self.temperature), answers, self.lesson.cases.classes)
-
-    def _compared(self) -> tuple[ClassScores, ClassScores]:
-        """Figures of the version in use (or of guessing) and of the new one, on the same held-out cases."""
-        lesson = self.lesson
-        if lesson.old is None or lesson.is_fresh:
-            return guessing(len(lesson.cases.classes)), self.after
-        unknown = unknown_to(lesson.old, lesson.hashes, self.held)
-        answers = lesson.cases.answers[unknown]
-        if len(unknown) < _LEAST_UNKNOWN or len(set(answers.tolist())) < 2:
-            return ClassScores(
-                **{k: v for k, v in lesson.old.card.figures.items() if k in ClassScores.model_fields}
-            ), self.after
-        old = logits_of(lesson.old.network, [lesson.cases.crops[k] for k in unknown], self.cache)
-        among = np.searchsorted(self.held, unknown)
-        new = self.logits[among] / self.temperature
-        temperature = float(lesson.old.network.temperature)  # type: ignore[arg-type]
-        return (
-            scores_of(_softmax(old / temperature), answers, lesson.cases.classes),
-            scores_of(_softmax(new), answers, lesson.cases.classes),
-        )
-
     def _store(self, network: ClassNetwork, verdict: ClassVerdict) -> ClassTrainingResult:
         """Write the trained version with the verdict in its card, whatever the verdict is."""
         lesson = self.lesson
         with torch.no_grad():
-            network.temperature.fill_(self.temperature)  # type: ignore[operator]
-        figures = {k: v for k, v in self.after.model_dump().items() if v is not None}
+            network.temperature.fill_(self.exam.temperature)  # type: ignore[operator]
+        figures = {k: v for k, v in self.exam.after.model_dump().items() if v is not None}
         figures |= {
             "seconds": round(self._seconds(), 1),
             "cases": len(lesson.cases.answers),
-            "held_out": len(self.held),
+            "held_out": len(self.exam.held),
         }
         training = {
             "strategy": lesson.plan.strategy.value,
@@ -328,13 +299,13 @@ class _Run:
         n = len(self.lesson.cases.answers)
         if self.lesson.plan.steps == 0:
             return f"all {n} cases, each asked by a fit without its patient"
-        return f"{len(self.held)} of {n} cases, held out by patient"
+        return f"{len(self.exam.held)} of {n} cases, held out by patient"
 
     def _progress(self, trainer: Trainer, losses: Sequence[float], *, kind: str = "progress") -> ClassReport:
         step, n_steps = trainer.progress.step, trainer.n_steps
         loss = float(np.mean(losses)) if losses else None
         text = f"Step {step} of {n_steps}" + ("" if loss is None else f": loss {loss:.3f}")
-        score = self.after.balanced_accuracy if kind == "validation" else None
+        score = self.exam.after.balanced_accuracy if kind == "validation" else None
         if score is not None:
             text += f", held-out balanced accuracy {score:.3f}"
         return ClassReport(
@@ -354,9 +325,3 @@ class _Run:
 
     def _seconds(self) -> float:
         return round(time.perf_counter() - self.started, 2)
-
-
-def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    from scipy.special import softmax
-
-    return np.asarray(softmax(np.asarray(logits, np.float64), axis=1))
