@@ -146,3 +146,18 @@ def test_a_wrong_table_is_refused_by_its_line(tmp_path, text, says) -> None:
         read_table(tmp_path / "t.csv")
     with pytest.raises(ModelError, match="cannot be read as a table"):
         read_table(tmp_path / "absent.csv")
+
+
+def test_a_number_that_is_given_again_is_another_case(library, matcher, lesion) -> None:
+    library.add(lesion("dark"), "dark")
+    far = find_similar(matcher, library, lesion("bright", seed=1))[0].similarity
+    library.remove("case-0001")
+    assert library.add(lesion("bright", seed=1), "bright").id == "case-0001"
+    assert find_similar(matcher, library, lesion("bright", seed=1))[0].similarity > far
+
+
+def test_lesions_of_2d_images_are_not_compared_with_those_of_volumes(library, matcher, lesion, image) -> None:
+    flat = image().scans[0]
+    library.add(Subject.at(flat, tuple(flat.position_of((0.0, 9.0, 9.0)))), "flat")
+    with pytest.raises(ModelError, match="holds no other lesion yet"):
+        find_similar(matcher, library, lesion())

@@ -142,3 +142,11 @@ def test_a_subject_without_name_is_still_told(study) -> None:
     nameless = Subject.study(replace(study().scans[0], name=""))
     with pytest.raises(ModelError, match="and the scan has 9 slices"):
         crop(nameless, ClassifierInput(task="image", size=32), dims=2)
+
+
+def test_values_that_are_no_numbers_are_refused(image) -> None:
+    scan = image().scans[0]
+    broken = scan.data.copy()
+    broken[0, 3, 3] = np.nan
+    with pytest.raises(ModelError, match="'bright 0' holds values that are not numbers"):
+        crop(Subject.image(replace(scan, data=broken)), ClassifierInput(task="image", size=32), dims=2)

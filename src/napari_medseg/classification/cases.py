@@ -48,6 +48,7 @@ class CaseCard(BaseModel):
     names: list[str] = Field(default_factory=list, title="Names of the scans")
     modalities: list[str] = Field(default_factory=list, title="Modalities")
     position_mm: tuple[float, float, float] | None = Field(None, title="Position (mm)", description="RAS+.")
+    is_flat: bool = Field(False, title="2-D", description="Whether it lies in a single 2-D image.")
     label: int | None = Field(None, title="Label", description="Value in the mask that it was taken from.")
     diameter_mm: float | None = Field(None, title="Longest side (mm)")
     volume_ml: float | None = Field(None, title="Volume (ml)")
@@ -73,6 +74,12 @@ class StoredCase:
     def id(self) -> str:
         """Name of its folder."""
         return self.folder.name
+
+    @property
+    def stamp(self) -> int:
+        """When its arrays were written, in ns; 0 where they are gone."""
+        path = self.folder / _ARRAYS
+        return path.stat().st_mtime_ns if path.is_file() else 0
 
     def subject(self) -> Subject:
         """Read what is to be classified.
@@ -223,6 +230,7 @@ def _card(subject: Subject, class_name: str, paths: list[str]) -> CaseCard:
         names=[scan.name for scan in subject.scans],
         modalities=[scan.modality for scan in subject.scans],
         position_mm=(float(x), float(y), float(z)),
+        is_flat=len(subject.scans) == 1 and 1 in subject.scans[0].data.shape,
         label=subject.label,
         diameter_mm=subject.diameter_mm(),
         volume_ml=None if subject.mask is None or voxels is None else voxels * subject.mask.voxel_ml,

@@ -83,12 +83,16 @@ def crop(subject: Subject, looks_at: ClassifierInput, *, dims: int = 3) -> Crop:
     Raises
     ------
     ModelError
-        If the subject is of another kind or dimensionality than the classifier learned.
+        If the subject is of another kind or dimensionality than the model learned, or holds values that are no numbers.
     """
     check_kind(subject, looks_at, dims)
     if looks_at.task == "study":
-        return _study(subject, looks_at)
-    return _flat(subject, looks_at) if dims == 2 else _cube(subject, looks_at)
+        made = _study(subject, looks_at)
+    else:
+        made = _flat(subject, looks_at) if dims == 2 else _cube(subject, looks_at)
+    if not np.isfinite(made.inputs).all():
+        raise ModelError(f"'{subject.scans[0].name}' holds values that are not numbers: export it again without them")
+    return made
 
 
 def check_kind(subject: Subject, looks_at: ClassifierInput, dims: int) -> None:
@@ -102,15 +106,15 @@ def check_kind(subject: Subject, looks_at: ClassifierInput, dims: int) -> None:
     scan, n_slices = subject.scans[0], min(subject.scans[0].data.shape)
     name = f"'{scan.name}'" if scan.name else "the scan"
     if looks_at.task == "lesion" and not subject.is_lesion:
-        raise ModelError("this classifier looks at lesions: mark one, or click on it")
+        raise ModelError("this model looks at lesions: mark one, or click on it")
     if looks_at.task != "study" and len(subject.scans) > 1:
-        raise ModelError(f"this classifier looks at one scan and got {len(subject.scans)}: choose one of them")
-    if looks_at.task == "study" or dims == 3 == (2 if n_slices == 1 else 3):
+        raise ModelError(f"this model looks at one scan and got {len(subject.scans)}: choose one of them")
+    if looks_at.task == "study":
         return
     if dims == 2 and n_slices > 1:
-        raise ModelError(f"this classifier learned single 2-D images and {name} has {n_slices} slices: open one image")
-    if dims == 3:
-        raise ModelError(f"this classifier learned volumes and {name} is a single 2-D image: open a volume")
+        raise ModelError(f"this model learned single 2-D images and {name} has {n_slices} slices: open one image")
+    if dims == 3 and n_slices == 1:
+        raise ModelError(f"this model learned volumes and {name} is a single 2-D image: open a volume")
 
 
 def place_back(values: Floats, crop: Crop, scan: Volume, which: int = 0) -> NDArray[np.float32]:
@@ -205,9 +209,7 @@ def _kind(scan: Volume, number: int, looks_at: ClassifierInput) -> int:
         return looks_at.inputs.index(scan.modality)
     if scan.modality and looks_at.inputs and all(looks_at.inputs):
         known = ", ".join(looks_at.inputs)
-        raise ModelError(
-            f"this classifier learned studies of {known}, and '{scan.name}' is {scan.modality}: leave it out"
-        )
+        raise ModelError(f"this model learned studies of {known}, and '{scan.name}' is {scan.modality}: leave it out")
     return min(number, max(0, len(looks_at.inputs) - 1))
 
 

@@ -68,7 +68,9 @@ def find_similar(
     ModelError
         If the library holds no other lesion, or the subject is no lesion.
     """
-    cases = [case for case in library.list(task="lesion") if case.id not in without]
+    is_flat = matcher.network.encoder.dims == 2
+    lesions = [case for case in library.list(task="lesion") if case.card.is_flat == is_flat]
+    cases = [case for case in lesions if case.id not in without]
     if not cases:
         raise ModelError("your library holds no other lesion yet: label lesions while you read, then search again")
     known = embeddings(matcher, library, cases)
@@ -81,4 +83,9 @@ def embeddings(matcher: Matcher, library: CaseLibrary, cases: Sequence[StoredCas
     """Embeddings (N, E) of cases; those computed before are read from the library."""
     cache = FeatureCache(library.root / ".embeddings")
     own = digest_of(matcher.network)[:16]
-    return np.stack([cache.get(f"{own}-{case.id}", lambda case=case: matcher.embed(case.subject())) for case in cases])  # type: ignore[misc]
+    found = []
+    for case in cases:
+        # A number is given again when the last case was removed: the case's time tells them apart.
+        key = f"{own}-{case.id}-{case.stamp}"
+        found.append(cache.get(key, lambda case=case: matcher.embed(case.subject())))  # type: ignore[misc]
+    return np.stack(found)

@@ -156,21 +156,34 @@ def _learn(
             )
         chosen = [lesions[k] for k in draw.choice(len(lesions), settings.batch, replace=False)]
         views = torch.cat([draw_views(chosen, settings.size, look) for _ in range(2)])
-        with torch.autocast("cpu", torch.bfloat16):
-            embedded = network.embed(views)
-        loss, recall = contrastive_loss(embedded.float(), [lesion.patient for lesion in chosen], settings.warmth)
-        if not torch.isfinite(loss):
+        patients = [lesion.patient for lesion in chosen]
+        # On some processors low precision now and then gives what is not a number: that step is done again.
+        done_low = _backward(network, views, patients, settings.warmth, low=True)
+        loss, recall = done_low or _backward(network, views, patients, settings.warmth, low=False) or (math.nan, 0.0)
+        if not math.isfinite(loss):
             raise LearningError(f"the loss is not a number at step {step}: lower the learning rate")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         step += 1
-        losses.append(float(loss.detach()))
+        losses.append(loss)
         recalls.append(recall)
         if step % 10 == 0 or done >= 1.0:
             yield SiameseReport(step, seconds, min(1.0, done), float(np.mean(losses)), float(np.mean(recalls)))
             losses.clear()
             recalls.clear()
+
+
+def _backward(
+    network: SiameseNetwork, views: Tensor, patients: Sequence[str], warmth: float, *, low: bool
+) -> tuple[float, float] | None:
+    """Loss and recall of one batch, with fresh gradients; None where something in it is not a number."""
+    network.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+        embedded = network.embed(views)
+    loss, recall = contrastive_loss(embedded.float(), patients, warmth)
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    is_sound = bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients)
+    return (float(loss.detach()), recall) if is_sound else None
 
 
 @torch.inference_mode()
