@@ -7,8 +7,8 @@ import torch
 
 from napari_medseg.errors import ModelError
 from napari_medseg.networks.channels import POSITIVE, PREVIOUS
-from napari_medseg.networks.click_unet import ClickUNet, fold
-from napari_medseg.networks.encoder import ImageEncoder, folded, n_pooled, pooled
+from napari_medseg.networks.click_unet import ClickUNet, unfold
+from napari_medseg.networks.encoder import ImageEncoder, fold, n_pooled, pooled
 from napari_medseg.networks.image_classifier import ImageClassifier, histogram
 from napari_medseg.networks.registry import build
 from napari_medseg.networks.siamese import SiameseNetwork
@@ -26,7 +26,7 @@ def test_the_encoder_is_the_click_networks() -> None:
     click, encoder = ClickUNet(widths=NARROW), ImageEncoder(widths=NARROW)
     encoder.take_over(click.state_dict())
     x = torch.randn(1, 7, 16, 32, 48)
-    assert torch.equal(folded(x, 3), fold(x))
+    assert torch.equal(unfold(fold(x)), x)
     for own, theirs in zip(encoder(x), click.features(x)[0], strict=True):
         torch.testing.assert_close(own, theirs)
 

@@ -10,7 +10,8 @@ from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import Checkpoint
-from napari_medseg.networks.click_unet import ClickUNet, fold, unfold
+from napari_medseg.networks.click_unet import ClickUNet, unfold
+from napari_medseg.networks.encoder import fold
 from napari_medseg.segmentation.classical import GeodesicSegmenter
 from napari_medseg.segmentation.click import choose
 from napari_medseg.segmentation.prompts import Box, Click, Scribble

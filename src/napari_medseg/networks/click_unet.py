@@ -9,50 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-IN_CHANNELS = 7
-WIDTHS = (32, 64, 96, 160)
+from napari_medseg.networks.channels import N_CHANNELS
+from napari_medseg.networks.encoder import CLICK_WIDTHS, Encoder, ResidualBlock, fold
 
-
-def _n_groups(width: int) -> int:
-    """8 groups, fewer where they would be narrower than 4 channels."""
-    return max(1, min(8, width // 4))
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions beside a shortcut; group norm, which keeps its meaning in batches of one."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv3d(n_in, n_out, 3, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(_n_groups(n_out), n_out)
-        self.conv2 = nn.Conv3d(n_out, n_out, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(_n_groups(n_out), n_out)
-        self.shortcut = nn.Identity() if n_in == n_out else nn.Conv3d(n_in, n_out, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.norm1(self.conv1(x)), 0.1)
-        y = self.norm2(self.conv2(y))
-        return F.leaky_relu(y + self.shortcut(x), 0.1)
-
-
-class Encoder(nn.Module):
-    """Features at 1/2, 1/4, 1/8 and 1/16 of the view's resolution."""
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.levels = nn.ModuleList([ResidualBlock(widths[0], widths[0])])
-        self.downs = nn.ModuleList()
-        for n_in, n_out in pairwise(widths):
-            self.downs.append(nn.Conv3d(n_in, n_out, 2, stride=2))
-            self.levels.append(ResidualBlock(n_out, n_out))
-        self.bottom = ResidualBlock(widths[-1], widths[-1])
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        features = [self.levels[0](x)]
-        for down, level in zip(self.downs, list(self.levels)[1:], strict=True):
-            features.append(level(down(features[-1])))
-        features[-1] = self.bottom(features[-1])
-        return features
+WIDTHS = CLICK_WIDTHS
 
 
 class Decoder(nn.Module):
@@ -62,7 +22,7 @@ class Decoder(nn.Module):
         super().__init__()
         pairs = list(pairwise(widths))[::-1]
         self.ups = nn.ModuleList([nn.Conv3d(coarse, fine, 1) for fine, coarse in pairs])
-        self.blocks = nn.ModuleList([ResidualBlock(2 * fine, fine) for fine, _ in pairs])
+        self.blocks = nn.ModuleList([ResidualBlock(3, 2 * fine, fine) for fine, _ in pairs])
 
     def forward(self, features: list[Tensor]) -> Tensor:
         x = features[-1]
@@ -107,7 +67,7 @@ class LabelBody(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(8 * IN_CHANNELS, widths[0], 3, padding=1)
+        self.stem = nn.Conv3d(8 * N_CHANNELS, widths[0], 3, padding=1)
         self.encoder = Encoder(widths)
         self.decoder = Decoder(widths)
 
@@ -136,7 +96,7 @@ class ClickUNet(nn.Module):
     def __init__(self, *, widths: tuple[int, ...] = WIDTHS, n_labels: int = 0, own_label_body: bool = False) -> None:
         super().__init__()
         self.widths = tuple(widths)
-        self.stem = nn.Conv3d(8 * IN_CHANNELS, widths[0], 3, padding=1)
+        self.stem = nn.Conv3d(8 * N_CHANNELS, widths[0], 3, padding=1)
         self.encoder = Encoder(self.widths)
         self.decoder = Decoder(self.widths)
         self.click_head = nn.Conv3d(widths[0], 8, 1)
@@ -228,13 +188,6 @@ class ClickUNet(nn.Module):
         if self.label_head is None:
             raise ValueError("this network has no labels of its own: it needs a click")
         return unfold(self.label_head(fine))
-
-
-def fold(x: Tensor) -> Tensor:
-    """(B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2): each 2x2x2 block of voxels becomes channels."""
-    b, c, d, h, w = x.shape
-    x = x.reshape(b, c, d // 2, 2, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return x.reshape(b, 8 * c, d // 2, h // 2, w // 2)
 
 
 def unfold(x: Tensor) -> Tensor:

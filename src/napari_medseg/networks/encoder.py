@@ -26,49 +26,72 @@ def _norm(width: int) -> nn.GroupNorm:
     return nn.GroupNorm(max(1, min(8, width // 4)), width)
 
 
-class Residual(nn.Module):
-    """Two convolutions beside a shortcut, as `click_unet.ResidualBlock`, in `dims` dimensions."""
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut; group norm, which keeps its meaning in batches of one."""
 
-    def __init__(self, dims: int, width: int) -> None:
+    def __init__(self, dims: int, n_in: int, n_out: int) -> None:
         super().__init__()
-        self.conv1 = _conv(dims, width, width, 3, padding=1, bias=False)
-        self.norm1 = _norm(width)
-        self.conv2 = _conv(dims, width, width, 3, padding=1, bias=False)
-        self.norm2 = _norm(width)
+        self.conv1 = _conv(dims, n_in, n_out, 3, padding=1, bias=False)
+        self.norm1 = _norm(n_out)
+        self.conv2 = _conv(dims, n_out, n_out, 3, padding=1, bias=False)
+        self.norm2 = _norm(n_out)
+        self.shortcut = nn.Identity() if n_in == n_out else _conv(dims, n_in, n_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.leaky_relu(self.norm1(self.conv1(x)), 0.1)
-        return F.leaky_relu(self.norm2(self.conv2(y)) + x, 0.1)
+        y = self.norm2(self.conv2(y))
+        return F.leaky_relu(y + self.shortcut(x), 0.1)
 
 
-class ImageEncoder(nn.Module):
-    """Features of a view at 1/2, 1/4, 1/8 and 1/16 of its resolution.
+class Encoder(nn.Module):
+    """Features at 1/2, 1/4, 1/8 and 1/16 of the view's resolution, from those that a stem made at 1/2.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels of the four levels, multiples of 8.
+    dims : int
+        3 for volumes, 2 for images and slices.
+    """
+
+    def __init__(self, widths: tuple[int, ...], dims: int = 3) -> None:
+        super().__init__()
+        self.dims, self.widths = dims, tuple(widths)
+        self.levels = nn.ModuleList([ResidualBlock(dims, widths[0], widths[0])])
+        self.downs = nn.ModuleList()
+        for n_in, n_out in pairwise(widths):
+            self.downs.append(_conv(dims, n_in, n_out, 2, stride=2))
+            self.levels.append(ResidualBlock(dims, n_out, n_out))
+        self.bottom = ResidualBlock(dims, widths[-1], widths[-1])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = [self.levels[0](x)]
+        for down, level in zip(self.downs, list(self.levels)[1:], strict=True):
+            features.append(level(down(features[-1])))
+        features[-1] = self.bottom(features[-1])
+        return features
+
+
+class ImageEncoder(Encoder):
+    """An encoder with its stem: what classifiers are built on.
 
     Parameters
     ----------
     dims : int
-        3 for volumes, 2 for images and slices.
+        3 for volumes, 2 for images.
     widths : tuple of int
         Channels of the four levels, multiples of 8.
     """
 
     def __init__(self, *, dims: int = 3, widths: tuple[int, ...] = CLICK_WIDTHS) -> None:
-        super().__init__()
         if dims not in (2, 3):
             raise ValueError(f"an encoder has 2 or 3 dimensions, not {dims}")
-        self.dims, self.widths = dims, tuple(widths)
+        super().__init__(widths, dims)
         self.stem = _conv(dims, N_CHANNELS * 2**dims, widths[0], 3, padding=1)
-        self.levels = nn.ModuleList([Residual(dims, width) for width in widths])
-        self.downs = nn.ModuleList([_conv(dims, a, b, 2, stride=2) for a, b in pairwise(widths)])
-        self.bottom = Residual(dims, widths[-1])
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features (B, width, ...), fine to coarse, of views (B, 7, [D,] H, W) with sides divisible by 16."""
-        features = [self.levels[0](F.leaky_relu(self.stem(folded(x, self.dims)), 0.1))]
-        for down, level in zip(self.downs, list(self.levels)[1:], strict=True):
-            features.append(level(down(features[-1])))
-        features[-1] = self.bottom(features[-1])
-        return features
+        return super().forward(F.leaky_relu(self.stem(fold(x)), 0.1))
 
     def take_over(self, click: Mapping[str, Tensor]) -> None:
         """Take the weights of a click network's encoder; in two dimensions its kernels are summed along z.
@@ -142,9 +165,10 @@ def n_pooled(widths: tuple[int, ...], levels: tuple[int, ...], *, dims: int = 3,
     return n + widths[_GRID_LEVEL] * int(grid**dims) if grid else 3 * n
 
 
-def folded(x: Tensor, dims: int) -> Tensor:
-    """Each block of 2 voxels a side becomes channels: (B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2), or 2-D alike."""
+def fold(x: Tensor) -> Tensor:
+    """Each block of 2 voxels a side becomes channels: (B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2), in 2-D alike."""
     b, c, *sizes = x.shape
+    dims = len(sizes)
     halves = [part for size in sizes for part in (size // 2, 2)]
     inner, outer = [3 + 2 * k for k in range(dims)], [2 + 2 * k for k in range(dims)]
     return x.reshape(b, c, *halves).permute(0, 1, *inner, *outer).reshape(b, c * 2**dims, *(s // 2 for s in sizes))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_medseg.networks.click_unet import ClickUNet, fold, unfold
+from napari_medseg.networks.click_unet import ClickUNet, unfold
+from napari_medseg.networks.encoder import fold
 
 _LAST = torch.channels_last_3d
 
