@@ -28,15 +28,25 @@ def augmented(x: Tensor, rng: Generator, *, is_lesion: bool, strength: float = 1
     return recoloured(turned(x, rng, is_lesion=is_lesion, strength=strength), rng, strength=strength)
 
 
-def turned(x: Tensor, rng: Generator, *, is_lesion: bool, strength: float = 1.0, size: int | None = None) -> Tensor:
+def turned(
+    x: Tensor,
+    rng: Generator,
+    *,
+    is_lesion: bool,
+    strength: float = 1.0,
+    most_degrees: float | None = None,
+    size: int | None = None,
+) -> Tensor:
     """Rotate, mirror, scale and shift views; points from outside the view are outside the scan.
 
-    With a `size`, only that many points a side are returned, from the middle.
+    With `most_degrees`, no view is turned by more, or mirrored. With a `size`, only that many points a side are
+    returned, from the middle.
     """
     n, dims = len(x), x.ndim - 2
-    angle = math.pi if is_lesion else strength * math.radians(8.0)
+    degrees = most_degrees if most_degrees is not None else 180.0 if is_lesion else 8.0 * strength
+    angle = math.radians(degrees)
     matrix = _rotations(n, dims, angle, rng)
-    if is_lesion:
+    if is_lesion and most_degrees is None:
         matrix *= _signs(n, dims, rng)[:, None, :]
     scale = 1.0 + 0.1 * strength * _uniform((n, 1, 1), rng)
     shift = 0.05 * strength * _uniform((n, dims, 1), rng)

@@ -20,6 +20,8 @@ from napari_medseg.networks.channels import IMAGE, N_CHANNELS, POSITIVE, PREVIOU
 # A stored view reaches further than what the network sees, so that it can be turned without showing its border.
 _REACH = 1.5
 _MOST = 10.0
+# A patient may lie turned in the next scan, but not mirrored: which way a lesion lies helps to know it again.
+_MOST_DEGREES = 40.0
 _IMAGE, _MASK, _VALID = range(3)
 
 
@@ -63,7 +65,7 @@ def draw_views(lesions: Sequence[StoredLesion], size: int, rng: Generator) -> Te
     """Draw one view (7, N, N, N) of each lesion, as `Matcher` would see it in another scan."""
     x = torch.stack([lesion.channels for lesion in lesions]).float()
     x = _coarser(x, rng)
-    x = turned(x, rng, is_lesion=True, strength=1.2, size=size)
+    x = turned(x, rng, is_lesion=True, strength=1.0, most_degrees=_MOST_DEGREES, size=size)
     image, mask, inside = x[:, _IMAGE], x[:, _MASK].clamp(0, 1), (x[:, _VALID] > 0.5).float()
     return _as_input(_recoloured(image, rng), mask, inside, rng)
 

@@ -13,6 +13,7 @@ from napari_medseg.networks.encoder import SMALL_WIDTHS, ImageEncoder, n_pooled,
 
 LEVELS = (0, 1, 2, 3)
 EMBEDDING = 64
+_GRID_LEVEL, _GRID = 2, 4
 
 
 class SiameseNetwork(nn.Module):
@@ -31,7 +32,7 @@ class SiameseNetwork(nn.Module):
     def __init__(self, *, dims: int = 3, widths: Sequence[int] = SMALL_WIDTHS, n_embedding: int = EMBEDDING) -> None:
         super().__init__()
         self.encoder = ImageEncoder(dims=dims, widths=tuple(widths))
-        n = n_pooled(self.encoder.widths, LEVELS)
+        n = n_pooled(self.encoder.widths, LEVELS) + self.encoder.widths[_GRID_LEVEL] * int(_GRID**dims)
         self.norm = nn.LayerNorm(n)
         self.head = nn.Linear(n, n_embedding)
         self.register_buffer("sharpness", torch.tensor([10.0]))
@@ -53,7 +54,11 @@ class SiameseNetwork(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Unit vectors (B, n_embedding) of views (B, 7, [D,] H, W)."""
-        return F.normalize(self.head(self.norm(pooled(self.encoder(x), x, LEVELS))), dim=-1)
+        features = self.encoder(x)
+        cells = F.adaptive_avg_pool3d if x.ndim == 5 else F.adaptive_avg_pool2d
+        layout = cells(features[_GRID_LEVEL], _GRID).flatten(1)
+        described = torch.cat([pooled(features, x, LEVELS), layout], 1)
+        return F.normalize(self.head(self.norm(described)), dim=-1)
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
         """How likely embeddings (..., n_embedding) are of one lesion, 0..1, among pairs as it was calibrated on."""
