@@ -6,53 +6,23 @@ Needs no weights and no torch; the reference that a trained model must beat, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import cc3d
-import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
 from napari_medseg.segmentation.click import framing, nothing_without_a_click, obey, only_what_was_asked
 from napari_medseg.segmentation.confidence import confidence_of, without_doubt_at
+from napari_medseg.segmentation.intensities import SIZE, Belief, belief_of, likely_by_intensity, offsets_mm
 from napari_medseg.segmentation.prompts import Prompt
-from napari_medseg.segmentation.random_walk import random_walk
 from napari_medseg.segmentation.rays import StarSurface, find_surface
-from napari_medseg.segmentation.views import Prompts, View, paste, prompts_in_array, sample, valid
+from napari_medseg.segmentation.views import Prompts, View, paste, prompts_in_array
 
-_SIZE = 40
 _MARGIN = 1.5
-_BINS = 32
-_STRICTNESS, _TRUST = 0.35, 0.12
-_LOOKS, _PLACE, _SURE = 0.5, 1.5, 4.0
-_SOFT = 0.15
-_REACH = 1.3
-
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Belief:
-    """Where the lesion is before its intensities are looked at.
-
-    Parameters
-    ----------
-    view : View
-        What is looked at.
-    depth_mm : ndarray, shape (N, N, N)
-        How deep each point of the view lies inside (negative: outside of) the shape so far.
-    radius_mm : float
-        The shape's typical radius.
-    """
-
-    view: View
-    depth_mm: Floats
-    radius_mm: float
 
 
 class GeodesicSegmenter:
@@ -99,7 +69,7 @@ class GeodesicSegmenter:
         belief = _from_mask(before, drawn, spacing) if before is not None else None
         belief = belief or _from_rays(volume, drawn, spacing)
         likely, region = paste(
-            _probabilities(volume.data, belief, spacing, drawn), belief.view, volume.data.shape, volume.spacing_mm
+            likely_by_intensity(volume.data, belief, spacing, drawn), belief.view, volume.data.shape, volume.spacing_mm
         )
         if before is not None and before.any():
             likely = only_what_was_asked(likely, before[region], drawn)
@@ -133,91 +103,17 @@ def _from_rays(volume: Volume, prompts: Prompts, spacing: NDArray[np.float64]) -
     held = np.concatenate([ends, points])
     low = np.maximum(held.min(0), -0.5)
     high = np.minimum(held.max(0), np.array(volume.data.shape) - 0.5)
-    view = View((low + high) / 2, _MARGIN * float(((high - low) * spacing).max()), _SIZE)
-    depth = surface.signed_distance_mm(_offsets_mm(view, middle, spacing))
-    return Belief(view, depth.reshape(_SIZE, _SIZE, _SIZE).astype(np.float32), _radius(surface))
+    view = View((low + high) / 2, _MARGIN * float(((high - low) * spacing).max()), SIZE)
+    depth = surface.signed_distance_mm(offsets_mm(view, middle, spacing))
+    return Belief(view, depth.reshape(SIZE, SIZE, SIZE).astype(np.float32), _radius(surface))
 
 
 def _radius(surface: StarSurface) -> float:
     return float(np.exp(np.log(surface.radii_mm).mean()))
 
 
-def _offsets_mm(view: View, origin: NDArray[np.float64], spacing: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Positions of a view's points from an array index, shape (N^3, 3)."""
-    axes = [(c - o) * s for c, o, s in zip(view.coordinates(tuple(spacing)), origin, spacing, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-
-
 def _from_mask(mask: NDArray[np.uint8], prompts: Prompts, spacing: NDArray[np.float64]) -> Belief | None:
     """The mask so far as a shape; None where it is empty."""
     whole = tuple(slice(0, n) for n in mask.shape)
-    view = framing(prompts.points, mask, whole, _MARGIN, spacing, _SIZE)
-    if view is None:
-        return None
-    seen = sample(mask, view, tuple(spacing)) > 0.5
-    pitch = view.extent_mm / view.size
-    inside, outside = (edt.edt(np.ascontiguousarray(m), black_border=False) for m in (seen, ~seen))
-    depth = (np.where(seen, inside - 0.5, 0.5 - outside) * pitch).astype(np.float32)
-    radius = float((seen.sum() * 0.75 / np.pi) ** (1 / 3)) * pitch
-    return Belief(view, depth, max(radius, pitch))
-
-
-def _probabilities(
-    array: NDArray[np.generic], belief: Belief, spacing: NDArray[np.float64], prompts: Prompts
-) -> Floats:
-    """How likely each point of the view belongs to the lesion."""
-    image = sample(array, belief.view, tuple(spacing))
-    inside = valid(array.shape, belief.view, tuple(spacing)) > 0
-    noise = max(_noise(image), 1e-6)
-    logit = _PLACE * np.clip(belief.depth_mm / (_SOFT * belief.radius_mm), -_SURE, _SURE)
-    logit = _corrected(logit, image / noise, belief, spacing, prompts)
-    logit += _LOOKS * _looks(gaussian_filter(image, 0.6), logit, inside)
-    seeds = _seeds(belief.view, spacing, prompts)
-    opinion = (1 / (1 + np.exp(-logit))).astype(np.float32)
-    walked = random_walk(image / noise, opinion, seeds, strictness=_STRICTNESS, trust=_TRUST)
-    return walked * inside
-
-
-def _noise(image: Floats) -> float:
-    """Deviation of the noise, from differences of neighbours that most edges do not touch."""
-    steps = np.concatenate([np.abs(np.diff(image, axis=a)).ravel() for a in range(3)])
-    return float(np.median(steps) / 0.954 + 0.02 * (np.percentile(image, 98) - np.percentile(image, 2)))
-
-
-def _looks(image: Floats, logit: Floats, inside: NDArray[np.bool_]) -> Floats:
-    """Log of how much likelier each intensity is where the lesion is believed to be than where it is not."""
-    low, high = np.percentile(image[inside], (0.5, 99.5)) if inside.any() else (0.0, 1.0)
-    binned = (np.clip((image - low) / max(float(high - low), 1e-6), 0, 0.999) * _BINS).astype(int)
-    shares = []
-    for part in (inside & (logit > 0.8), inside & (logit < -0.8)):
-        counts = gaussian_filter1d(np.bincount(binned[part], minlength=_BINS).astype(float), 1.2)
-        shares.append(counts / max(counts.sum(), 1e-9) + 0.01)
-    return np.asarray(np.clip(np.log(shares[0] / shares[1]), -2.5, 2.5)[binned], np.float32)
-
-
-def _corrected(logit: Floats, image: Floats, belief: Belief, spacing: NDArray[np.float64], prompts: Prompts) -> Floats:
-    """Change the belief round the newest points that contradict it, about as far as the border is from them."""
-    view, out = belief.view, logit.copy()
-    for point, sign in zip(prompts.points[prompts.ages == 0], prompts.signs[prompts.ages == 0], strict=True):
-        at = tuple(np.clip(np.rint(view.point_of(point, tuple(spacing))), 0, view.size - 1).astype(int))
-        wrong_by = -float(belief.depth_mm[at]) if sign else float(belief.depth_mm[at])
-        if wrong_by <= 0:
-            continue
-        reach = _REACH * wrong_by + view.extent_mm / view.size
-        squared = (_offsets_mm(view, point, spacing) ** 2).sum(1).reshape(logit.shape)
-        near = np.exp(-0.5 * squared / reach**2)
-        alike = np.exp(-0.5 * (np.abs(image - image[at]) / 4.0) ** 2)
-        weight = near * (0.3 + 0.7 * alike)
-        out = (1 - weight) * out + weight * (_SURE if sign else -_SURE)
-    return out.astype(np.float32)
-
-
-def _seeds(view: View, spacing: NDArray[np.float64], prompts: Prompts) -> Floats:
-    """1 and 0 at the points that the user marked, 0.5 elsewhere; the newest wins."""
-    seeds = np.full((view.size,) * 3, 0.5, np.float32)
-    order = np.argsort(-prompts.ages, kind="stable")
-    for point, sign in zip(prompts.points[order], prompts.signs[order], strict=True):
-        at = np.rint(view.point_of(point, tuple(spacing))).astype(int)
-        if (at >= 0).all() and (at < view.size).all():
-            seeds[tuple(at)] = float(sign)
-    return seeds
+    view = framing(prompts.points, mask, whole, _MARGIN, spacing, SIZE)
+    return None if view is None else belief_of(mask, view, spacing)

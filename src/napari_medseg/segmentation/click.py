@@ -2,7 +2,7 @@
 
 The first answer: views of growing size round the click go through the network in one batch; it estimates for each
 view how well its mask fits the whole lesion; the best is looked at again in a view that its mask fills. A correction:
-views that hold the mask so far and every prompt, and a close one round the newest prompt.
+a view that holds the mask so far and every prompt, and what the intensities say of the mask as a second opinion.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_medseg.errors import Cancelled
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.segmentation.intensities import SIZE, belief_of, likely_by_intensity
 from napari_medseg.segmentation.views import Prompts, View, paste, render
 
 Floats = NDArray[np.float32]
@@ -26,6 +27,7 @@ LADDER_VIEWS = 7
 NARROWEST_VOXELS, WIDEST_VOXELS = 20.0, 520.0
 _MARGINS = (1.35, 2.2)
 _FILL = 1.45
+_SECOND_OPINION = np.float32(0.4)
 _JUST_INSIDE = np.float32(0.55)
 
 
@@ -106,16 +108,28 @@ def framing(
     size: int = CLOSE_SIZE,
 ) -> View | None:
     """View that the mask (known to lie in `region`) and all points fill up to a margin; None for an empty mask."""
-    bounds = []
-    cut = mask[tuple(region)]
-    for axis, part in enumerate(region):
-        seen = np.flatnonzero(cut.any(tuple(a for a in range(3) if a != axis)))
-        if not len(seen):
-            return None
-        bounds.append((seen[0] + part.start - 0.5, seen[-1] + part.start + 0.5))
-    low, high = np.array(bounds, float).T
-    if len(points):
-        low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0))
+    bounds = _bounds(points, mask, region)
+    return None if bounds is None else _framed(*bounds, margin, spacing_mm, size)
+
+
+def _bounds(
+    points: NDArray[np.float64], mask: NDArray[np.uint8], region: Sequence[slice]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Lowest and highest index of the mask and the points; None for an empty mask."""
+    cut = mask[tuple(region)].view(np.bool_)
+    slices = np.flatnonzero(cut.any((1, 2)))
+    if not len(slices):
+        return None
+    plane = np.any(cut[slices[0] : slices[-1] + 1], axis=0)
+    seen = [slices, np.flatnonzero(np.any(plane, axis=1)), np.flatnonzero(np.any(plane, axis=0))]
+    low = np.array([s[0] + part.start - 0.5 for s, part in zip(seen, region, strict=True)])
+    high = np.array([s[-1] + part.start + 0.5 for s, part in zip(seen, region, strict=True)])
+    return np.minimum(low, points.min(0, initial=np.inf)), np.maximum(high, points.max(0, initial=-np.inf))
+
+
+def _framed(
+    low: NDArray[np.float64], high: NDArray[np.float64], margin: float, spacing_mm: NDArray[np.float64], size: int
+) -> View:
     extent = margin * float(((high - low) * spacing_mm).max())
     return View((low + high) / 2, max(extent, NARROWEST_VOXELS / 2 * float(spacing_mm.min())), size)
 
@@ -123,12 +137,18 @@ def framing(
 def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> tuple[Floats, tuple[slice, ...]]:
     """Correct a mask by the newest prompts; probabilities and region as `segment_first` gives them."""
     region = tuple(slice(0, n) for n in previous.shape)
-    points = scene.prompts.points
-    views = [framing(points, previous, region, margin, scene.spacing_mm) for margin in _MARGINS]
-    asked = [v for v in views if v is not None]
+    bounds = _bounds(scene.prompts.points, previous, region)
+    if bounds is None:
+        return segment_first(scene)
+    asked = [_framed(*bounds, margin, scene.spacing_mm, CLOSE_SIZE) for margin in _MARGINS]
     probabilities, _ = scene.ask(asked, previous)
-    k = 0 if len(asked) == 1 or not _is_cut(probabilities[0]) else 1
+    k = 1 if _is_cut(probabilities[0]) else 0
     probability, region = scene.paste(probabilities[k], asked[k])
+    view = View(asked[k].centre, asked[k].extent_mm, SIZE)
+    belief = belief_of(previous, view, scene.spacing_mm)
+    if (belief.depth_mm > 0).any():
+        by_intensity, _ = scene.paste(likely_by_intensity(scene.array, belief, scene.spacing_mm, scene.prompts), view)
+        probability = (1 - _SECOND_OPINION) * probability + _SECOND_OPINION * by_intensity
     return only_what_was_asked(probability, previous[region], scene.prompts), region
 
 
