@@ -60,11 +60,11 @@ def test_lesions_too_small_or_too_large() -> None:
 
 def test_a_card_describes_what_its_model_learned_from() -> None:
     microscopy = scan(tissue(), spacing=(0.05, 0.02, 0.02))
-    domain = domain_of([(microscopy, np.ones((20, 60, 60), bool))], ["US"])
+    domain = domain_of([(microscopy.data, microscopy.spacing_mm, np.ones((20, 60, 60), bool))])
     card = Card.model_validate_json(Card(name="own", domain=domain).model_dump_json())
     assert isinstance(card.domain, Domain)
     assert unlike_training(microscopy, card) == ()
-    assert "not from CT" in unlike_training(scan(tissue(), modality="CT"), card)[0]
+    assert "not from US" in unlike_training(scan(tissue(), modality="US"), card)[0]
 
 
 def test_real_scans_are_welcome(shared_data: Path) -> None:

@@ -33,9 +33,10 @@ from napari_medseg.learning.samples import (
     read_pairs,
 )
 from napari_medseg.learning.view_quality import fit_quality
-from napari_medseg.models.card import Card
+from napari_medseg.models.card import Card, Domain
 from napari_medseg.models.checkpoint import save_checkpoint
 from napari_medseg.networks.click_unet import WIDTHS, ClickUNet
+from napari_medseg.segmentation.familiarity import domain_of
 from napari_medseg.segmentation.views import BALL_RADIUS, FADE, NEGATIVE, POSITIVE, PREVIOUS, VALID
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -172,6 +173,7 @@ class _Run:
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
         self.step, self.seconds = 0, 0.0
+        self.domain: Domain | None = None
 
     def progress(self) -> float:
         """Part of the run that is done, by steps or by time, whichever is further."""
@@ -270,6 +272,8 @@ def train_click_model(
         run.load(out)
     pairs = find_pairs(data, settings.collections) if settings.collections else []
     scans = read_pairs(p for p in pairs if not is_held_out(p[3]))
+    if scans:
+        run.domain = domain_of((s.image, s.spacing_mm, s.mask) for s in scans)
     check = _validation_batches(read_pairs(p for p in pairs if is_held_out(p[3])), settings)
     if run.progress() < 1.0:
         yield from _learn(run, scans, check, out, save_every)
@@ -363,5 +367,6 @@ def _card(settings: ClickTraining, run: _Run, scans: Sequence[LabelledScan], dic
         licence="BSD-3-Clause; trained on CC BY 3.0 data, see NOTICE",
         command="napari-medseg train-click-model",
         figures=figures,
+        domain=run.domain,
         training=settings.model_dump(mode="json"),
     )

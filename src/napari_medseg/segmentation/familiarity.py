@@ -78,20 +78,20 @@ def unusual_size(extent_mm: float, spacing_mm: Sequence[float], card: Card) -> t
     return ()
 
 
-def domain_of(scans: Iterable[tuple[Volume, NDArray[np.bool_]]], modalities: Sequence[str]) -> Domain:
-    """Describe scans with the masks of their lesions, with some slack, for a model's card."""
+def domain_of(scans: Iterable[tuple[NDArray[np.generic], Sequence[float], NDArray[np.bool_]]]) -> Domain:
+    """Describe scans, given as voxels, voxel size in mm and lesion's mask, with some slack, for a model's card."""
     finest, ratios, smoothness, extents = [], [], [], []
-    for volume, mask in scans:
-        spacing = np.asarray(volume.spacing_mm)
+    for image, spacing_mm, mask in scans:
+        spacing = np.asarray(spacing_mm)
         finest.append(float(spacing.min()))
         ratios.append(float(spacing.max() / spacing.min()))
-        smoothness.append(texture(volume.data)[1])
+        smoothness.append(texture(image)[1])
         where = np.argwhere(mask)
         if len(where):
             extents.append(float(((np.ptp(where, axis=0) + 1) * spacing).max()))
     usual = Domain()
     return Domain(
-        modalities=list(modalities),
+        modalities=usual.modalities,
         finest_mm=(min(usual.finest_mm[0], min(finest) / _SLACK), max(usual.finest_mm[1], max(finest) * _SLACK)),
         most_anisotropy=max(usual.most_anisotropy, max(ratios) * _SLACK),
         least_smoothness=min(usual.least_smoothness, min(smoothness) / _SLACK),
