@@ -21,8 +21,9 @@ BELOW = {
     "models": {"imaging", "networks"},
     "segmentation": {"imaging", "networks", "models"},
     "classification": {"imaging", "networks", "models"},
+    "followup": {"imaging", "networks", "models", "segmentation", "classification", "evaluation"},
     "learning": {"imaging", "networks", "models", "segmentation", "classification", "evaluation"},
-    "session": {"imaging", "networks", "models", "segmentation", "classification", "evaluation", "learning"},
+    "session": {"imaging", "networks", "models", "segmentation", "classification", "evaluation", "learning", "followup"},
 }
 BELOW["widgets"] = {*BELOW["session"], "session"}
 BELOW["demo"] = {*BELOW["session"], "session"}
@@ -31,7 +32,8 @@ BELOW["cli_models"] = {"models", "terminal"}
 BELOW["cli_masks"] = {"imaging", "terminal"}
 BELOW["cli_corrections"] = {"learning", "terminal"}
 BELOW["cli_classify"] = {"classification", "learning", "models", "evaluation", "terminal"}
-BELOW["cli"] = {*BELOW["demo"], "demo", "terminal", "cli_models", "cli_masks", "cli_corrections", "cli_classify"}
+BELOW["cli_compare"] = {"imaging", "followup", "segmentation", "classification", "terminal"}
+BELOW["cli"] = {*BELOW["demo"], "demo", "terminal"} | {room for room in BELOW if room.startswith("cli_")}
 BELOW["__main__"] = {"cli"}
 BELOW["errors"] = set()
 BELOW["home"] = set()

@@ -25,6 +25,7 @@ from napari_medseg.cli_classify import (
     train_siamese,
     train_siamese_arguments,
 )
+from napari_medseg.cli_compare import compare, compare_arguments
 from napari_medseg.cli_corrections import corrections_arguments, run_corrections_command
 from napari_medseg.cli_masks import add_mask_output, convert, convert_arguments
 from napari_medseg.cli_models import models_arguments, run_models_command
@@ -349,6 +350,7 @@ _COMMANDS = {
     "corrections": _Command(
         "List, pin and export accepted corrections.", corrections_arguments, run_corrections_command
     ),
+    "compare": _Command("Compare a scan with a prior one: lesions and change map.", compare_arguments, compare),
     "classify": _Command("Say which class a lesion, an image or a study has.", classify_arguments, classify),
     "similar": _Command("Find similar lesions in your own library.", similar_arguments, similar),
     "train-classifier": _Command("Train a classifier on labelled cases.", train_classifier_arguments, train_classifier),

@@ -211,10 +211,11 @@ def resample_label_map(label_map: LabelMap, like: Volume | LabelMap) -> LabelMap
     )
 
 
-def resample_volume(volume: Volume, like: Volume | LabelMap) -> Volume:
+def resample_volume(volume: Volume, like: Volume | LabelMap, *, outside: float | None = None) -> Volume:
     """Put a scan onto another grid (linear interpolation), to overlay two scans that lie differently.
 
-    For looking at: outside the scan stands its smallest value. Both grids are named in the result's warnings.
+    For looking at: outside the scan stands its smallest value, or ``outside``. Both grids are named in the result's
+    warnings.
     """
     from scipy.ndimage import affine_transform
 
@@ -227,7 +228,7 @@ def resample_volume(volume: Volume, like: Volume | LabelMap) -> Volume:
         output=np.float32,
         order=1,
         mode="constant",
-        cval=float(volume.data.min()),
+        cval=float(volume.data.min()) if outside is None else outside,
     )
     note = f"The scan was resampled (linear) from {describe_grid(volume)} to {describe_grid(like)}."
     return replace(volume, data=data, affine=like.affine.copy(), grid=like.grid, warnings=(*volume.warnings, note))

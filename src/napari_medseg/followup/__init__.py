@@ -1,0 +1,1 @@
+"""Compare a scan with a prior one: registered, lesion by lesion, and voxel by voxel."""
