@@ -33,16 +33,16 @@ _CALIBRATION_ROUNDS = 4
 class SiameseTraining(BaseModel):
     """Settings of a training run; they are stored in the card of the weights."""
 
-    steps: int = Field(600, gt=0, title="Steps", description="Length of the run; with minutes, the shorter ends it.")
+    steps: int = Field(380, gt=0, title="Steps", description="Length of the run; with minutes, the shorter ends it.")
     minutes: float | None = Field(None, gt=0, title="Minutes", description="Limit of processor time.")
     seed: int = Field(0, title="Seed", description="The same seed and steps repeat a run.")
     collections: tuple[str, ...] = Field(
         ("sarcoma", "lung_nodules"), title="Collections", description="Folders of the data folder to learn from."
     )
-    n_synthetic: int = Field(300, ge=0, title="Synthetic lesions", description="Drawn before the run.")
+    n_synthetic: int = Field(0, ge=0, title="Synthetic lesions", description="Drawn before the run.")
     size: int = Field(32, ge=32, multiple_of=16, title="Size", description="Points along each side of a view.")
-    batch: int = Field(24, ge=4, title="Lesions a step", description="Each is seen twice.")
-    learning_rate: float = Field(1e-3, gt=0, title="Learning rate", description="AdamW's, before its cosine decay.")
+    batch: int = Field(20, ge=4, title="Lesions a step", description="Each is seen twice.")
+    learning_rate: float = Field(1.5e-3, gt=0, title="Learning rate", description="AdamW's, before its cosine decay.")
     warmth: float = Field(0.1, gt=0, title="Temperature", description="Of the contrastive loss.")
     widths: tuple[int, ...] = Field(SMALL_WIDTHS, title="Widths", description="Channels of the encoder's levels.")
     held_out: bool = Field(True, title="Held out", description="Keep a quarter of the patients out of training.")
