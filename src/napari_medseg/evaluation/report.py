@@ -27,13 +27,11 @@ def write_segmentation_report(folder: Path, cases: Sequence[Case], *, title: str
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row for case in cases for row in case.rows()]
     n_patients = len({case.patient for case in cases})
-    means = [
-        {"figure": figure, **{f"{s.name} ({s.n_cases})": str(s.means[figure]) for s in summarise(cases)}}
-        for figure in FIGURES
-    ]
     sections = [
         Section(
-            "Means", f"{len(cases)} cases of {n_patients} patients; 95 % intervals from resampled patients.", means
+            "Means",
+            f"{len(cases)} cases of {n_patients} patients; 95 % intervals from resampled patients.",
+            mean_rows(cases),
         ),
         Section("Case by case", figure=plot_cases(cases)),
         Section("Table", rows=[{k: _shown(v) for k, v in row.items()} for row in rows]),
@@ -63,7 +61,7 @@ def write_classification_report(
         for k, (patient, answer, scores) in enumerate(zip(people, truth, probabilities, strict=True))
     ]
     sections = [
-        Section("Figures", _sentence(figures, people), _interval_rows(truth, probabilities, classes, people)),
+        Section("Figures", _sentence(figures, people), interval_rows(truth, probabilities, classes, people)),
         Section(f"Each class against the rest, from a probability of {threshold:g} on", rows=_class_rows(figures)),
         Section("Confusion", "Cases by true class (row) and most probable class (column).", _confusion_rows(figures)),
         Section("ROC and calibration", figure=plot_classification(truth, np.asarray(probabilities), classes)),
@@ -71,15 +69,18 @@ def write_classification_report(
     return write_csv(folder / "predictions.csv", rows), write_html(folder / "report.html", title, sections)
 
 
-def _shown(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def mean_rows(cases: Sequence[Case]) -> list[Row]:
+    """One row a figure of the masks: its mean and 95 % interval for each label."""
+    summaries = summarise(cases)
+    return [
+        {"figure": figure, **{f"{s.name} ({s.n_cases})": str(s.means[figure]) for s in summaries}} for figure in FIGURES
+    ]
 
 
-def _interval_rows(
+def interval_rows(
     truth: Sequence[str], probabilities: Floats, classes: Sequence[str], patients: Sequence[str]
 ) -> list[Row]:
+    """One row a figure of a classifier with its 95 % interval; parameters as `classification_figures` has them."""
     names, scores = np.asarray(truth), np.asarray(probabilities)
     shown = ("accuracy", "balanced_accuracy", "auc", "brier", "calibration_error")
 
@@ -89,6 +90,12 @@ def _interval_rows(
 
     intervals = bootstrap_intervals(statistics, patients, n_resamples=500)
     return [{"figure": name, "value (95 % interval)": str(interval)} for name, interval in intervals.items()]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _class_rows(figures: ClassificationFigures) -> list[Row]:

@@ -6,20 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from napari_medseg.classification.cases import CaseLibrary
 from napari_medseg.home import home_folder
 from napari_medseg.learning.corrections import CorrectionStore
 from napari_medseg.models.library import Library
 from napari_medseg.session.answers import load
+from napari_medseg.session.classify import ClassifyController
 from napari_medseg.session.compare import CompareController
 from napari_medseg.session.correct import CorrectController
 from napari_medseg.session.doubt import DoubtController
+from napari_medseg.session.evaluate import EvaluateController
 from napari_medseg.session.export import ExportController
+from napari_medseg.session.labelling import LabelController
 from napari_medseg.session.learn import LearnController
+from napari_medseg.session.learn_classes import ClassLearnController
 from napari_medseg.session.open import OpenController
 from napari_medseg.session.prompts import SegmentController
 from napari_medseg.session.recovery import RecoveryController
 from napari_medseg.session.runner import InlineRunner, Post, Runner
 from napari_medseg.session.session import Failures, Segments, Session
+from napari_medseg.session.similar import SimilarController
 from napari_medseg.session.table import TableController
 from napari_medseg.session.work import Editor
 
@@ -36,8 +42,10 @@ class Services:
         Makes the undoable steps.
     opening, segmenting, correcting, learning, comparing, doubt, exporting, recovery, table
         One controller each.
-    store, library
-        Where corrections and models are kept.
+    labelling, classes, classifying, similar, evaluating
+        One controller each: of labels, of training classifiers, of their answers, of similar lesions, of figures.
+    store, library, cases
+        Where corrections, models and labelled cases are kept.
     failures : Failures
         Where unexpected errors go.
     display : Runner
@@ -55,6 +63,12 @@ class Services:
     exporting: ExportController
     recovery: RecoveryController
     table: TableController
+    labelling: LabelController
+    classes: ClassLearnController
+    classifying: ClassifyController
+    similar: SimilarController
+    evaluating: EvaluateController
+    cases: CaseLibrary
     store: Any
     library: Library
     failures: Failures
@@ -66,6 +80,7 @@ def build(
     answers: Runner | None = None,
     files: Runner | None = None,
     display: Runner | None = None,
+    writer: Runner | None = None,
     loader: Callable[[str], Segments] = load,
     store: Any = None,
     library: Library | None = None,
@@ -75,9 +90,9 @@ def build(
 
     Parameters
     ----------
-    answers, files, display : Runner, optional
-        Where the model works, where files are read and written, and where scans are resampled to be looked at; inline
-        where nothing is given.
+    answers, files, display, writer : Runner, optional
+        Where the model works, where files are read and written, where scans are resampled to be looked at, and where
+        labelled cases are written; inline where nothing is given.
     loader : callable
         Loads a model by its name.
     store, library : optional
@@ -97,6 +112,8 @@ def build(
     correcting = CorrectController(editor, files, store, stop=segmenting.cancel, failures=failures)
     learning = LearnController(session, store, library, failures=failures)
     exporting = ExportController(editor, files, failures=failures)
+    cases = CaseLibrary()
+    labelling = LabelController(editor, cases, writer or InlineRunner(), failures=failures)
     recovery = RecoveryController(editor, opening, home_folder() / "journal", post=post)
     correcting.accepted.connect(recovery.note_saved)
     correcting.accepted.connect(learning.changed.emit)
@@ -113,6 +130,12 @@ def build(
         exporting=exporting,
         recovery=recovery,
         table=TableController(editor),
+        labelling=labelling,
+        classes=ClassLearnController(session, labelling, library, failures=failures),
+        classifying=ClassifyController(labelling, library, answers, failures=failures),
+        similar=SimilarController(labelling, opening, answers, failures=failures),
+        evaluating=EvaluateController(session, cases, library, files, failures=failures),
+        cases=cases,
         store=store,
         library=library,
         failures=failures,

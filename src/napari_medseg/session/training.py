@@ -119,6 +119,8 @@ class TrainingController(ABC):
     changed = Signal()
     figure = "Dice"
     """What is measured on held-out cases."""
+    figure_short = "Dice"
+    """The same where there is little room."""
     _report: type[AnyReport] = Report
     _folder = ".training"
 
@@ -231,9 +233,14 @@ class TrainingController(ABC):
             run.messages.put(lambda error=error: self._on_failed(error))  # type: ignore[misc]
 
     def _kept(self, report: AnyReport, name: str, folder: Path) -> AnyReport:
-        """Put the new version into the library, in use where the gate agreed; the report with its number."""
+        """Put the new version into the library, in use where the gate agreed; the report with its number.
+
+        A first version that the gate refused is not kept: as the only one it would be in use.
+        """
         assert report.verdict is not None
         verdict = report.verdict
+        if not verdict.adopted and name not in self.library.names():
+            return report
         number = self.library.adopt(name, folder)
         if verdict.adopted:
             self.library.activate(name, number)

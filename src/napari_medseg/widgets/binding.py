@@ -50,11 +50,13 @@ def bound(viewer: ViewerModel) -> Binding | None:
 
 def _threaded() -> Services:
     post = GuiThread()
-    answers, files, display = (ThreadRunner(post, name=f"medseg-{name}") for name in ("model", "files", "display"))
-    services = build(answers=answers, files=files, display=display, post=post)
-    for runner in (answers, files, display):
+    names = ("model", "files", "display", "cases")
+    answers, files, display, writer = (ThreadRunner(post, name=f"medseg-{name}") for name in names)
+    services = build(answers=answers, files=files, display=display, writer=writer, post=post)
+    for runner in (answers, files, display, writer):
         weakref.finalize(services, runner.close)
-    weakref.finalize(services, services.learning.close)  # a training must not outlive its window
+    for training in (services.learning, services.classes):
+        weakref.finalize(services, training.close)  # a training must not outlive its window
     # The model costs seconds to load: better while the user looks at the new scan than at the first click.
     # Not at once, as napari is still busy with the layers then.
     timer = QTimer(post)

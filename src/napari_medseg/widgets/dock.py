@@ -1,4 +1,4 @@
-"""The MedSeg dock: Open, Segment, Correct, Learn, Export."""
+"""The MedSeg dock: Open, Segment, Correct, Learn, Export; on further pages Classify and Evaluate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import napari.components
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QKeySequence, QShowEvent
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QScrollArea, QShortcut, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QShortcut, QVBoxLayout, QWidget
 
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.session.services import Services
@@ -24,6 +24,7 @@ from napari_medseg.widgets.learn_panel import LearnPanel
 from napari_medseg.widgets.lesion_table import LesionTable
 from napari_medseg.widgets.look import INDENT, Look, stylesheet
 from napari_medseg.widgets.open_panel import OpenPanel, describe, dropped_paths
+from napari_medseg.widgets.pages import Pages
 from napari_medseg.widgets.prompt_tools import Tool
 from napari_medseg.widgets.segment_panel import SegmentPanel
 from napari_medseg.widgets.step import Step, button
@@ -114,16 +115,24 @@ class MedSegDock(QWidget):
         for step in self.steps.values():
             column.addWidget(step)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inside)
+        self.pages = Pages("Segment", inside)
+        self.pages.add("Classify", self._classify_page, "Label lesions and studies, train a classifier, find similar")
+        self.pages.add("Evaluate", self._evaluate_page, "Figures of masks and classifiers, with plots and a report")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        layout.addWidget(scroll, 1)
+        layout.addWidget(self.pages, 1)
         layout.addWidget(self._footer())
+
+    def _classify_page(self) -> QWidget:
+        from napari_medseg.widgets.classify_page import ClassifyPage  # made, and imported, when it is first looked at
+
+        return ClassifyPage(self.services, self.bridge)
+
+    def _evaluate_page(self) -> QWidget:
+        from napari_medseg.widgets.evaluate_page import EvaluatePage
+
+        return EvaluatePage(self.services)
 
     def _footer(self) -> QFrame:
         footer = QFrame()
@@ -188,6 +197,7 @@ class MedSegDock(QWidget):
             "Ctrl+Shift+Z": services.correcting.redo,
             "Ctrl+Return": services.correcting.accept,
             "Ctrl+E": self.panels["Export"].export,
+            **{f"Alt+{n}": partial(services.labelling.assign_number, n) for n in range(1, 10)},
         }
 
     def _toggle(self, tool: Tool) -> None:
@@ -255,7 +265,7 @@ class MedSegDock(QWidget):
     def _on_theme(self, _event: Any = None) -> None:
         look = Look.of(self.viewer.theme)
         self.setStyleSheet(stylesheet(look))
-        for part in (*self.steps.values(), *self.panels.values(), self._table):
+        for part in (*self.steps.values(), *self.panels.values(), self._table, self.pages):
             if hasattr(part, "set_look"):
                 part.set_look(look)
 

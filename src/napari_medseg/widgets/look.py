@@ -79,6 +79,21 @@ def stylesheet(look: Look) -> str:
 }}
 #medseg QPushButton[role="act"]:hover {{ background: {look.control}; }}
 #medseg QPushButton[role="act"]:disabled {{ color: {look.faint}; border: 1px solid {look.line}; }}
+#medseg QPushButton[role="class"] {{ text-align: left; background: {look.panel}; border: 1px solid {look.line}; }}
+#medseg QPushButton[role="class"]:hover {{ background: {look.control}; }}
+#medseg QPushButton[role="class"]:checked {{ background: {look.accent}; color: {look.on_accent}; }}
+#medseg QToolButton[role="picture"] {{ background: {look.panel}; padding: 3px 0; }}
+#medseg QToolButton[role="picture"]:hover {{ background: {look.hover}; }}
+#medseg QTabBar {{ background: transparent; border: none; }}
+#medseg QTabBar::tab {{
+    background: transparent; color: {look.dim}; border: none; border-bottom: 2px solid transparent;
+    padding: 7px 4px 5px 4px; margin: 0 8px;
+}}
+#medseg QTabBar::tab:hover {{ color: {look.text}; }}
+#medseg QTabBar::tab:selected {{ color: {look.text}; border-bottom: 2px solid {look.accent}; }}
+#medseg QDoubleSpinBox {{
+    background: {look.panel}; color: {look.text}; border: 1px solid {look.line}; border-radius: 4px; padding: 3px 6px;
+}}
 #medseg QToolButton[role="plain"] {{ background: transparent; padding: 2px; min-height: 0; }}
 #medseg QToolButton[role="plain"]:hover {{ background: {look.control}; }}
 #medseg QLineEdit, #medseg QComboBox {{

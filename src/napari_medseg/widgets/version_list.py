@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_medseg.session.training import TrainingController, VersionRow
 from napari_medseg.widgets.icons import icon
@@ -68,10 +68,11 @@ class VersionList(QWidget):
         name = QLabel(f"Version {version.number}")
         name.setProperty("role", "title" if version.is_active else "")
         name.setToolTip(version.about)
-        figure = "" if version.dice is None else f"{self.controller.figure} {version.dice:.2f}"
+        figure = "" if version.dice is None else f"{self.controller.figure_short} {version.dice:.2f}"
         about = QLabel(" · ".join(part for part in (figure, "" if version.was_adopted else "refused") if part))
         about.setProperty("role", "dim")
         about.setToolTip(version.about)
+        about.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)  # never wider than the dock
         made.addWidget(name)
         made.addWidget(about, 1)
         if version.is_active:

@@ -1,0 +1,216 @@
+"""Classifying the lesion or study in view: probabilities, where the classifier looked, which slice decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_medseg.errors import MedSegError, ModelError
+from napari_medseg.models.checkpoint import read_card
+from napari_medseg.models.library import Library
+from napari_medseg.session.labelling import LESION, STUDY, LabelController
+from napari_medseg.session.lesions import Region
+from napari_medseg.session.runner import Runner, Ticket, explain
+from napari_medseg.session.session import Failures, Job
+from napari_medseg.session.work import ScanWork
+
+if TYPE_CHECKING:
+    from napari_medseg.classification.classifier import Answer, Classifier
+    from napari_medseg.classification.subject import Subject
+    from napari_medseg.imaging.volume import Volume
+
+CLASSIFIERS = ("image_classifier", "study_classifier")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heat:
+    """Where a classifier looked.
+
+    Parameters
+    ----------
+    values : ndarray of uint8, shape (Z, Y, X)
+        0 to 255 inside a box of the scan; 0 everywhere outside of it.
+    region : tuple of slice
+        That box.
+    """
+
+    values: NDArray[np.uint8]
+    region: Region
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classified:
+    """An answer, and what it is about.
+
+    Parameters
+    ----------
+    answer : Answer
+        Probabilities by class, and the attention of a study's slices.
+    what : str
+        What was classified, as a person says it.
+    work : ScanWork
+        The scan it belongs to.
+    heat : Heat, optional
+        Where the classifier looked.
+    no_heat : str
+        Why there is no heat.
+    """
+
+    answer: Answer
+    what: str
+    work: ScanWork
+    heat: Heat | None = None
+    no_heat: str = ""
+
+
+class ClassifyController:
+    """Asks a classifier about the lesion or study in view.
+
+    Parameters
+    ----------
+    labelling : LabelController
+        Knows what is in view.
+    library : Library
+        Where classifiers are.
+    runner : Runner
+        Where they answer.
+    failures : Failures, optional
+        Where unexpected errors go.
+
+    Attributes
+    ----------
+    changed : Signal
+        There is another answer, or none any more.
+    jumped : Signal
+        Emits the slice (along the scan's plane of acquisition) to look at.
+    shown : Classified or None
+        The last answer, while its scan is open.
+    """
+
+    changed = Signal()
+    jumped = Signal(int)
+
+    def __init__(
+        self, labelling: LabelController, library: Library, runner: Runner, *, failures: Failures | None = None
+    ) -> None:
+        self.labelling, self.session, self.library = labelling, labelling.session, library
+        self._runner, self._failures = runner, failures or Failures()
+        self._loaded: tuple[Path | None, Classifier | None] = (None, None)
+        self.shown: Classified | None = None
+        self.session.events.work.connect(self._on_work)
+
+    def models(self, target: str) -> tuple[str, ...]:
+        """Names of the classifiers in the library that look at lesions, or at studies and images."""
+        tasks = (LESION,) if target == LESION else (STUDY, "image")
+        found = []
+        for name in self.library.names():
+            try:
+                card = read_card(self.library.path(name))
+            except MedSegError:
+                continue
+            if card.architecture in CLASSIFIERS and card.looks_at is not None and card.looks_at.task in tasks:
+                found.append(name)
+        return tuple(found)
+
+    def classify(self, target: str, model: str = "") -> None:
+        """Classify the selected lesion or the open study; `changed` tells when there is an answer.
+
+        Parameters
+        ----------
+        target : str
+            ``"lesion"`` or ``"study"``.
+        model : str
+            A classifier of the library; the one that suits where none is named.
+        """
+        try:
+            subject = self.labelling.subject(target)
+            folder = self._folder(target, model)
+        except MedSegError as error:
+            self.session.message = str(error)
+            return
+        active = self.session.active
+        what = active.name if target == LESION and active is not None else subject.scans[0].name
+        work = self.labelling.editor.work
+        self.session.busy = Job(f"Classifying {what}", None, self._cancel)
+        self._runner.submit(
+            partial(self._ask, folder, subject, what, work), done=self._on_answer, failed=self._on_failed
+        )
+
+    def go_to_deciding_slice(self) -> None:
+        """Show the slice that decided about a study."""
+        decided = None if self.shown is None else self.shown.answer.deciding_slice
+        if decided is not None:
+            self.jumped.emit(decided[2])
+
+    def _folder(self, target: str, model: str) -> Path:
+        known = self.models(target)
+        if model and model not in known:
+            raise ModelError(f"there is no classifier '{model}': train it first")
+        if not known:
+            what = "lesions" if target == LESION else "studies"
+            raise ModelError(f"There is no classifier of {what} yet: label some and train one first.")
+        if not model and target != LESION:
+            own = f"{self.labelling.task}-classifier"
+            model = own if own in known else ""
+        return self.library.path(model or known[0])
+
+    def _ask(self, folder: Path, subject: Subject, what: str, work: ScanWork, ticket: Ticket) -> Classified:
+        """Runs where models answer."""
+        from napari_medseg.classification import load_classifier, saliency
+
+        known, classifier = self._loaded
+        if classifier is None or known != folder:
+            classifier = load_classifier(folder)
+            self._loaded = (folder, classifier)
+        answer = classifier.classify(subject)
+        heat, why = None, ""
+        if not ticket.should_stop():
+            try:
+                heat = _heat_of(saliency(classifier, subject))
+            except ModelError as error:
+                why = str(error)
+        return Classified(answer, what, work, heat, why)
+
+    def _on_answer(self, shown: Classified) -> None:
+        self.session.busy = None
+        if self.session.work is not shown.work:
+            return
+        self.shown = shown
+        answer = shown.answer
+        self.session.message = f"{shown.what}: {answer.best}, {answer.probabilities[answer.best]:.0%}."
+        self.changed.emit()
+
+    def _on_failed(self, error: Exception) -> None:
+        self.session.busy = None
+        self.session.message = explain(error)
+        if not isinstance(error, MedSegError):
+            self._failures.report(error)
+
+    def _on_work(self, work: ScanWork | None) -> None:
+        if self.shown is not None and self.shown.work is not work:
+            self.shown = None
+            self.changed.emit()
+
+    def _cancel(self) -> None:
+        self._runner.cancel()
+        self.session.busy = None
+        self.session.message = "Stopped."
+
+
+def _heat_of(found: Volume) -> Heat | None:
+    """Cut a map down to the box in which there is anything, in 256 steps; None where there is nothing."""
+    values = np.asarray(np.clip(found.data, 0.0, 1.0) * 255.0, np.uint8)
+    box = []
+    for axis in range(3):
+        filled = np.flatnonzero(values.any(axis=tuple(other for other in range(3) if other != axis)))
+        if not len(filled):
+            return None
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    region = (box[0], box[1], box[2])
+    return Heat(np.ascontiguousarray(values[region]), region)

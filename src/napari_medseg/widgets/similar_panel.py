@@ -1,0 +1,83 @@
+"""Classify, step 4: similar lesions of the user's own library, as pictures."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QGridLayout, QSizePolicy, QToolButton, QWidget
+
+from napari_medseg.session.similar import Neighbour, SimilarController
+from napari_medseg.widgets.layer_bridge import LayerBridge
+from napari_medseg.widgets.look import GAP, Look
+from napari_medseg.widgets.step import button, column, dim
+
+_PER_ROW, _PX = 4, 58
+
+
+class SimilarPanel(QWidget):
+    """'Find similar' and its thumbnails; clicking one opens the case.
+
+    Parameters
+    ----------
+    controller : SimilarController
+        Does the work.
+    bridge : LayerBridge
+        Shows the lesion.
+    """
+
+    def __init__(self, controller: SimilarController, bridge: LayerBridge) -> None:
+        super().__init__()
+        self.controller = controller
+        self._find = button("Find similar", "Search your labelled lesions for ones that look like the selected one")
+        self._find.clicked.connect(controller.find)
+        self._what, self._grid = dim("Lesions of your library that look like the selected one."), QGridLayout()
+        self._grid.setSpacing(GAP)
+        layout = column(self)
+        layout.addWidget(self._find)
+        layout.addWidget(self._what)
+        layout.addLayout(self._grid)
+        controller.changed.connect(self.draw)
+        controller.jumped.connect(bridge.jump_to)
+
+    def set_look(self, _look: Look) -> None:
+        """Nothing here has a colour of its own."""
+
+    def draw(self) -> None:
+        """Draw the neighbours."""
+        while (item := self._grid.takeAt(0)) is not None:
+            widget = item.widget()
+            if widget is not None:
+                widget.setParent(None)
+                widget.deleteLater()
+        found = self.controller.neighbours
+        self._what.setText(f"Most like {self.controller.what}; click one to open it." if found else "")
+        for number, neighbour in enumerate(found):
+            self._grid.addWidget(self._thumbnail(neighbour), number // _PER_ROW, number % _PER_ROW)
+
+    def _thumbnail(self, neighbour: Neighbour) -> QToolButton:
+        made = QToolButton()
+        made.setProperty("role", "picture")
+        made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+        made.setIcon(QIcon(pixmap_of(neighbour.picture)))
+        made.setIconSize(QSize(_PX, _PX))
+        named = neighbour.card.class_name or "no class"
+        shown = made.fontMetrics().elidedText(named, Qt.TextElideMode.ElideRight, _PX)
+        made.setText(f"{shown}\n{neighbour.similarity:.0%}")
+        size = "" if neighbour.card.diameter_mm is None else f", {neighbour.card.diameter_mm:.0f} mm"
+        scan = neighbour.card.names[0] if neighbour.card.names else "scan"
+        made.setToolTip(f"{named}, similarity {neighbour.similarity:.2f}{size}\n{scan}, {neighbour.id}: click to open")
+        made.setAccessibleName(f"{neighbour.id}: {named}")
+        made.setCursor(Qt.CursorShape.PointingHandCursor)
+        made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        made.clicked.connect(partial(self.controller.open, neighbour))
+        return made
+
+
+def pixmap_of(picture: np.ndarray) -> QPixmap:
+    """Return a grey picture (H, W) as Qt draws it."""
+    grey = np.ascontiguousarray(picture)
+    height, width = grey.shape
+    return QPixmap.fromImage(QImage(grey.data, width, height, width, QImage.Format.Format_Grayscale8).copy())

@@ -1,0 +1,159 @@
+"""Labelling, training and classifying without a window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_medseg.classification.cases import CaseLibrary
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.learning.class_reports import ClassReport, ClassScores, ClassVerdict
+from napari_medseg.models.library import Library
+from napari_medseg.session import similar
+from napari_medseg.session.learn_classes import ClassLearnController
+from napari_medseg.session.services import build
+from napari_medseg.session.training import Curve
+
+AFFINE = np.array([[0, 0, -1.0, 30.0], [0, -1.2, 0, 12.0], [2.5, 0, 0, -50.0], [0, 0, 0, 1.0]])
+SHAPE = (6, 14, 18)
+
+
+def volume(seed: int = 0, *, path=None, shape=SHAPE) -> Volume:
+    data = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return Volume(data, AFFINE, f"scan {seed}", "CT", path=path)
+
+
+def with_lesions(services, scan: Volume, n: int = 2) -> None:
+    services.opening.choose(scan)
+    data = np.zeros(scan.data.shape, np.uint8)
+    for label in range(1, n + 1):
+        data[2:4, 4 * label : 4 * label + 3, 5:9] = label
+    services.opening.take_mask(LabelMap(data, scan.affine))
+    services.table.select(1)
+
+
+@pytest.fixture
+def services():
+    return build()
+
+
+def test_a_label_is_kept_and_another_one_replaces_it(services):
+    with_lesions(services, volume())
+    labelling = services.labelling
+    labelling.assign("benign")
+    assert labelling.given() == "benign"
+    assert services.session.message == "Lesion 1 is kept as 'benign' (1 case)."
+    labelling.assign("malignant")
+    assert [case.card.class_name for case in CaseLibrary().list()] == ["malignant"]
+    services.table.select(2)
+    assert labelling.given() == ""
+    labelling.assign_number(1)
+    assert labelling.given() == labelling.classes()[0]
+    labelling.take_back()
+    assert labelling.given() == ""
+    assert len(CaseLibrary().list()) == 1
+
+
+def test_a_file_opened_again_knows_its_labels_by_place(tmp_path):
+    path = tmp_path / "ct.nii.gz"
+    path.write_bytes(b"")
+    first = build()
+    with_lesions(first, volume(path=path))
+    first.labelling.assign("benign")
+    second = build()
+    with_lesions(second, volume(path=path))
+    assert second.labelling.given() == "benign"
+    second.table.select(2)
+    assert second.labelling.given() == "", "another lesion of the same file"
+
+
+def test_lesions_of_one_scan_are_of_one_patient_and_studies_are_cases_of_their_own(services):
+    with_lesions(services, volume())
+    for label in (1, 2):
+        services.table.select(label)
+        services.labelling.assign("benign")
+    services.labelling.target = "study"
+    assert services.labelling.classes() == (), "classes of lesions are none of studies"
+    services.labelling.assign("head")
+    assert services.labelling.counts() == {"head": 1}
+    assert len({case.card.patient for case in CaseLibrary().list()}) == 1
+    flat = volume(7, shape=(1, 20, 24))
+    services.opening.choose(flat)
+    assert services.labelling.task == "image"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("  ", "needs a name"), ("a, b", "without a comma"), ("x" * 41, "at most 40"), ("benign", "already")],
+)
+def test_names_that_cannot_be(services, name, said):
+    services.labelling.add_class("benign")
+    assert not services.labelling.add_class(name)
+    assert said in services.session.message
+
+
+def test_a_class_with_cases_stays(services):
+    with_lesions(services, volume())
+    services.labelling.assign("benign")
+    services.labelling.remove_class("benign")
+    assert services.session.message == "'benign' has 1 case: give them another class first."
+    assert services.labelling.classes() == ("benign",)
+
+
+def test_without_a_lesion_or_a_classifier_one_sentence_says_what_to_do(services):
+    services.labelling.assign("benign")
+    assert services.session.message == "Open a scan first."
+    services.opening.choose(volume())
+    services.labelling.assign("benign")
+    assert services.session.message == "Segment or paint the lesion first: there is none selected."
+    services.classifying.classify("study")
+    assert services.session.message == "There is no classifier of studies yet: label some and train one first."
+
+
+def verdict(*, adopted: bool) -> ClassVerdict:
+    figures = ClassScores(balanced_accuracy=0.9)
+    return ClassVerdict(adopted=adopted, sentence="said: version 1 is active", before=ClassScores(), after=figures)
+
+
+def label_four(services) -> None:
+    for seed in range(2):
+        with_lesions(services, volume(seed))
+        for label, name in ((1, "benign"), (2, "malignant")):
+            services.table.select(label)
+            services.labelling.assign(name)
+
+
+def run_to_the_end(controller) -> None:
+    controller.start()
+    while controller.poll():
+        pass
+
+
+def test_the_command_line_that_trains(services):
+    label_four(services)
+    seen: list[str] = []
+
+    def launch(arguments, *, should_stop):
+        seen.extend(arguments)
+        yield ClassReport(step=5, n_steps=10, loss=0.4)
+        yield ClassReport(kind="validation", step=10, n_steps=10, score=0.8, score_before=0.5)
+        yield ClassReport(kind="done", verdict=verdict(adopted=False))
+
+    controller = ClassLearnController(services.session, services.labelling, Library(), launch=launch)
+    controller.way = controller.ways[2]
+    run_to_the_end(controller)
+    assert seen[:5] == ["train-classifier", "--cases", str(CaseLibrary().root), "--task", "lesion"]
+    assert seen[5:13] == ["--classes", "benign,malignant", "--name", "lesion-classifier", *controller.way.options]
+    assert "--model" not in seen
+    assert controller.curve == Curve(10, ((5, 0.4),), ((10, 0.8),), 0.5)
+    assert controller.verdict is not None
+    assert controller.versions() == (), "a first version that is refused would be the one in use"
+
+
+def test_a_scan_that_has_gone_is_said(services, tmp_path):
+    label_four(services)
+    case = CaseLibrary().list()[0]
+    gone = case.card.model_copy(update={"paths": [str(tmp_path / "gone.nii.gz")]})
+    services.similar.open(similar.Neighbour(case.id, gone, 0.9, case.thumbnail()))
+    assert "is no longer there" in services.session.message
+    assert "gone.nii.gz" in services.session.message
