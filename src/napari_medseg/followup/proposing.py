@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import edt
 import numpy as np
@@ -22,7 +22,9 @@ _MOST_TIMES = 8.0
 class Segments(Protocol):
     """What is asked of a model: the lesion under a click."""
 
-    def segment(self, volume: Volume, prompts: Sequence[Any] = (), **how: Any) -> LabelMap:
+    def segment(
+        self, volume: Volume, prompts: Sequence[Click] = (), *, should_stop: Callable[[], bool] | None = None
+    ) -> LabelMap:
         """Segment one lesion from its prompts."""
 
 
