@@ -21,6 +21,7 @@ from napari_medseg.session.labelling import LabelController
 from napari_medseg.session.learn import LearnController
 from napari_medseg.session.learn_classes import ClassLearnController
 from napari_medseg.session.open import OpenController
+from napari_medseg.session.prior import PriorController
 from napari_medseg.session.prompts import SegmentController
 from napari_medseg.session.recovery import RecoveryController
 from napari_medseg.session.runner import InlineRunner, Post, Runner
@@ -40,7 +41,7 @@ class Services:
         The state.
     editor : Editor
         Makes the undoable steps.
-    opening, segmenting, correcting, learning, comparing, doubt, exporting, recovery, table
+    opening, segmenting, correcting, learning, comparing, following, doubt, exporting, recovery, table
         One controller each.
     labelling, classes, classifying, similar, evaluating
         One controller each: of labels, of training classifiers, of their answers, of similar lesions, of figures.
@@ -59,6 +60,7 @@ class Services:
     correcting: CorrectController
     learning: LearnController
     comparing: CompareController
+    following: PriorController
     doubt: DoubtController
     exporting: ExportController
     recovery: RecoveryController
@@ -126,6 +128,7 @@ def build(
         correcting=correcting,
         learning=learning,
         comparing=CompareController(session, store, library, answers, failures=failures),
+        following=PriorController(opening, answers, loader=loader, failures=failures),
         doubt=DoubtController(editor, library),
         exporting=exporting,
         recovery=recovery,

@@ -117,6 +117,7 @@ class MedSegDock(QWidget):
         column.addStretch(1)
         self.pages = Pages("Segment", inside)
         self.pages.add("Classify", self._classify_page, "Label lesions and studies, train a classifier, find similar")
+        self.pages.add("Compare", self._compare_page, "Compare with the prior visit: lesions, change map")
         self.pages.add("Evaluate", self._evaluate_page, "Figures of masks and classifiers, with plots and a report")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -128,6 +129,11 @@ class MedSegDock(QWidget):
         from napari_medseg.widgets.classify_page import ClassifyPage  # made, and imported, when it is first looked at
 
         return ClassifyPage(self.services, self.bridge)
+
+    def _compare_page(self) -> QWidget:
+        from napari_medseg.widgets.compare_page import ComparePage
+
+        return ComparePage(self.services.following, self.bridge)
 
     def _evaluate_page(self) -> QWidget:
         from napari_medseg.widgets.evaluate_page import EvaluatePage
