@@ -17,6 +17,7 @@ from napari_medseg.evaluation.overlap import dice
 from napari_medseg.followup import compare as room
 from napari_medseg.followup.compare import NO_LESION, compare_visits
 from napari_medseg.followup.matching import State
+from napari_medseg.followup.siamese import with_scores
 from napari_medseg.imaging.files import write_label_map
 from napari_medseg.imaging.registration import register_rigid
 
@@ -75,6 +76,22 @@ def test_lesions_of_the_prior_are_proposed_on_the_current_scan(visits, registere
     model.radius_mm = 25.0
     assert "Proposed where they were" in compare_visits(prior, current, prior_mask, model=model).notes[1]
     assert compare_visits(prior, current, None, current_mask).proposed_on == "prior"
+
+
+def test_change_scores_come_from_the_siamese_network(visits, registered) -> None:
+    (prior, prior_mask), (current, current_mask) = visits
+    found = compare_visits(prior, current, prior_mask, current_mask)
+
+    class Brightness:
+        def embed(self, subject, *, diameter_mm):
+            at = tuple(np.round(subject.centre()).astype(int))
+            return np.array([subject.scans[0].data[at]])
+
+        def similarity(self, a, b):
+            return float(np.exp(-abs(a - b)[0] / 100))
+
+    scores = {row.name: row.change_score for row in with_scores(found, prior, Brightness()).rows}
+    assert scores["stable"] < 0.5 < min(scores["new"], scores["resolved"])
 
 
 def test_no_lesion_at_all_gives_the_change_map_and_says_so(visits, registered) -> None:

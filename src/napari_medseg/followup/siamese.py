@@ -69,4 +69,4 @@ def _score(row: Row, found: FollowUp, prior: Volume, matcher: Matcher) -> float 
         return None
     size = max(largest.long_mm, 1.0)
     a, b = (matcher.embed(each, diameter_mm=size) for each in (before, now))
-    return float(1.0 - matcher.similarity(a, b))
+    return 1.0 - float(np.asarray(matcher.similarity(a, b)).item())

@@ -70,8 +70,11 @@ class PriorController:
         """Open scans that could be the prior of the one that is worked on."""
         return tuple(scan for scan in self.opening.scans if scan is not self.session.volume)
 
-    def compare(self, prior: Volume, settings: CompareSettings | None = None) -> None:
-        """Compare the open scan with a prior one; `compared` tells when it is done, the message what came out."""
+    def compare(self, prior: Volume, settings: CompareSettings | None = None, *, scored: bool = False) -> None:
+        """Compare the open scan with a prior one; `compared` tells when it is done, the message what came out.
+
+        ``scored`` adds the Siamese network's change score of each lesion.
+        """
         works = {id(work.volume): work for work in self.opening.works}
         current = self.session.work
         if current is None or id(prior) not in works:
@@ -86,7 +89,7 @@ class PriorController:
         def work(ticket: Ticket) -> FollowUp:
             from napari_medseg.followup.compare import compare_visits
 
-            return compare_visits(
+            found = compare_visits(
                 prior,
                 current.volume,
                 *masks,
@@ -95,6 +98,11 @@ class PriorController:
                 progress=ticket.report,
                 should_stop=ticket.should_stop,
             )
+            if not scored or not found.rows:
+                return found
+            from napari_medseg.followup.siamese import with_scores
+
+            return with_scores(found, prior, should_stop=ticket.should_stop)
 
         self._runner.submit(
             work,

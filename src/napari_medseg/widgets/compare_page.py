@@ -27,13 +27,14 @@ from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.step import Step, button, column, dim, row
 
-NAME, STATE, PRIOR, NOW, LONG = range(5)
+NAME, STATE, PRIOR, NOW, LONG, SCORE = range(6)
 _HEADINGS = {
     NAME: ("Lesion", "Click a line to go there"),
     STATE: ("", "What became of it, and the change of volume in per cent of the prior; outside: not in the other scan"),
     PRIOR: ("prior", "Volume at the prior visit, ml"),
     NOW: ("now", "Volume now, ml"),
     LONG: ("axis", "Long axis in the plane of acquisition, now, mm (RECIST)"),
+    SCORE: ("Δ", "Change score of the Siamese network: 0 the same, 1 quite another lesion"),
 }
 _COLOURS = {State.NEW: "warning", State.GROWN: "warning", State.SHRUNK: "good", State.RESOLVED: "good"}
 _ROW, _MOST_ROWS = 26, 10
@@ -108,6 +109,10 @@ class ComparePage(QWidget):
         self._criterion.addItems(["volume", "diameter"])
         self._criterion.setToolTip(f"{field.description}\n{_thresholds()}")
         self._criterion.setAccessibleName("Judge by")
+        self._score = QCheckBox("Siamese change score")
+        self._score.setToolTip(
+            "How differently each lesion looks to the Siamese network, 0 to 1; takes some seconds more"
+        )
         self._compare = button("Compare", "Register the prior and match its lesions (seconds)", role="main")
         self._compare.clicked.connect(self._on_compare)
         self._empty = dim(_EMPTY)
@@ -115,6 +120,7 @@ class ComparePage(QWidget):
         body.addWidget(self._empty)
         body.addLayout(row(dim("Prior"), self._choice, self._open, stretch=1))
         body.addLayout(row(dim("Judge by"), self._criterion, stretch=1))
+        body.addWidget(self._score)
         body.addWidget(self._compare)
         return panel
 
@@ -178,6 +184,7 @@ class ComparePage(QWidget):
                     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self._table.setItem(index, at, item)
         self._table.blockSignals(False)
+        self._table.setColumnHidden(SCORE, all(each.change_score is None for each in rows))
         self._table.setFixedHeight((min(_MOST_ROWS, len(rows)) + 1) * _ROW + 4)
         self._table.setVisible(bool(rows))
         self._save.setEnabled(bool(rows))
@@ -187,7 +194,7 @@ class ComparePage(QWidget):
         choices, at = self.controller.choices(), self._choice.currentIndex()
         if 0 <= at < len(choices):
             criterion = CompareSettings.model_validate({"criterion": self._criterion.currentText()})
-            self.controller.compare(choices[at], criterion)
+            self.controller.compare(choices[at], criterion, scored=self._score.isChecked())
 
     def _on_compared(self) -> None:
         self.draw()
@@ -240,6 +247,7 @@ def _texts(each: Row) -> dict[int, str]:
         STATE: each.state.value + ("" if each.volume_percent is None else f" {each.volume_percent:+.0f} %"),
         PRIOR: "–" if each.prior_ml is None else f"{each.prior_ml:.2f}",
         NOW: "–" if each.current_ml is None else f"{each.current_ml:.2f}",
+        SCORE: "" if each.change_score is None else f"{each.change_score:.2f}",
         LONG: "" if long_mm is None else f"{long_mm:.1f}",
     }
 
