@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -17,9 +19,14 @@ from napari_medseg.evaluation.overlap import dice
 from napari_medseg.followup import compare as room
 from napari_medseg.followup.compare import NO_LESION, compare_visits
 from napari_medseg.followup.matching import State
+from napari_medseg.followup.people import check_same_person
 from napari_medseg.followup.siamese import with_scores
-from napari_medseg.imaging.files import write_label_map
+from napari_medseg.imaging.files import read_volume, write_label_map
 from napari_medseg.imaging.registration import register_rigid
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "imaging"))
+
+from dicom_phantom import asymmetric_voxels, ct_slices, save_slices
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +75,13 @@ def test_lesions_of_the_prior_are_proposed_on_the_current_scan(visits, registere
     assert set(moved.proposed.names.values()) == {name for name in LESIONS if name != "new"}
     assert dice(moved.proposed.data == 1, current_mask.data == 1) > 0.8
     assert "are proposals" in moved.notes[0]
+    assert {row.state for row in moved.rows} == {State.PROPOSED}, "a mask that was only moved is no measurement"
     model.radius_mm = 5.0
     asked = compare_visits(prior, current, prior_mask, model=model)
     assert len(model.calls) == 4
     assert dice(asked.proposed.data == 1, current_mask.data == 1) > 0.8
     assert len(asked.notes) == 1
+    assert State.PROPOSED not in {row.state for row in asked.rows}
     model.radius_mm = 25.0
     assert "Proposed where they were" in compare_visits(prior, current, prior_mask, model=model).notes[1]
     assert compare_visits(prior, current, None, current_mask).proposed_on == "prior"
@@ -111,6 +120,18 @@ def test_bad_input_is_refused(visits) -> None:
         compare_visits(prior, replace(prior))
     with pytest.raises(EvaluationError, match="does not lie on 'visit 2 FLAIR'"):
         compare_visits(prior, current, None, prior_mask)
+
+
+def test_scans_that_name_two_patients_are_refused(tmp_path) -> None:
+    scans = []
+    for number in (1, 2):
+        slices = ct_slices(asymmetric_voxels())
+        for each in slices:
+            each.PatientID, each.PatientName = f"P{number}", f"Phantom^{number}"
+        scans.append(read_volume(save_slices(tmp_path / str(number), slices)))
+    with pytest.raises(EvaluationError, match="are of two patients, as their files say"):
+        check_same_person(*scans)
+    check_same_person(scans[0], scans[0])
 
 
 def test_the_command_writes_table_maps_and_registered_prior(files, registered, tmp_path, capsys) -> None:

@@ -13,7 +13,7 @@ from napari_medseg.errors import Cancelled, EvaluationError
 from napari_medseg.evaluation.page import write_csv
 from napari_medseg.followup.change import Change, change_between
 from napari_medseg.followup.findings import Finding, findings_of
-from napari_medseg.followup.matching import Row, match
+from napari_medseg.followup.matching import Row, State, match
 from napari_medseg.followup.people import check_same_person
 from napari_medseg.followup.proposing import Segments, propose
 from napari_medseg.followup.settings import ChangeSettings, CompareSettings
@@ -43,6 +43,8 @@ class FollowUp:
         Lesions that were marked at the other visit alone, proposed on this one: nobody has confirmed them.
     proposed_on : str
         ``"current"`` or ``"prior"``: which scan they are proposed on; empty without a proposal.
+    moved : tuple of int
+        Labels of proposed lesions that the model did not find: the other visit's masks, moved.
     notes : tuple of str
         What to know when reading the table, one sentence each.
     """
@@ -54,6 +56,7 @@ class FollowUp:
     change: Change
     proposed: LabelMap | None = None
     proposed_on: str = ""
+    moved: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
@@ -151,7 +154,15 @@ def compare_visits(
     rows = match(
         before, now, prior_scan=prior, current_scan=current, matrix=found.matrix, settings=settings or CompareSettings()
     )
-    return replace(result, rows=rows)
+    return replace(result, rows=tuple(_told(row, result) for row in rows))
+
+
+def _told(row: Row, result: FollowUp) -> Row:
+    """A mask that was only moved is no measurement."""
+    proposed = row.current if result.proposed_on == "current" else row.prior
+    if not result.proposed_on or not any(each.label in result.moved for each in proposed):
+        return row
+    return replace(row, state=State.PROPOSED, note="the other visit's mask, moved: not measured at this visit")
 
 
 def _with_proposal(
@@ -177,10 +188,15 @@ def _with_proposal(
         f"The lesions of the {where} scan are proposals made from the other visit: check them before you rely on them."
     ]
     if moved:
-        notes.append(f"Proposed where they were, as the model found no such lesion there: {', '.join(moved)}.")
-    result = replace(result, proposed=proposed, proposed_on=where, notes=tuple(notes))
+        named = _listed([proposed.names[label] for label in moved])
+        notes.append(f"Proposed where they were, as the model found no such lesion there: {named}.")
+    result = replace(result, proposed=proposed, proposed_on=where, moved=moved, notes=tuple(notes))
     found = findings_of(proposed)
     return result, before[0] or found, now[0] or found
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _check(prior: Volume, current: Volume, prior_mask: LabelMap | None, current_mask: LabelMap | None) -> None:

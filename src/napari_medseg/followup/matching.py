@@ -29,6 +29,7 @@ class State(str, Enum):
     STABLE = "stable"
     RESOLVED = "resolved"
     OUTSIDE = "outside"
+    PROPOSED = "proposed"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +39,8 @@ class Row:
     Parameters
     ----------
     state : State
-        ``OUTSIDE``: its place lies outside the other scan, so that nobody can tell.
+        ``OUTSIDE``: its place lies outside the other scan, so that nobody can tell. ``PROPOSED``: the other visit's
+        mask stands in for one that nobody has drawn yet, so that its size says nothing.
     prior, current : tuple of Finding
         More than one where a lesion split or lesions merged.
     position_mm : tuple of float
@@ -73,13 +75,13 @@ class Row:
 
     @property
     def volume_percent(self) -> float | None:
-        """Change of volume in per cent of the prior's; None where either is missing."""
-        return _percent(self.prior_ml, self.current_ml)
+        """Change of volume in per cent of the prior's; None where either is missing or only proposed."""
+        return None if self.state is State.PROPOSED else _percent(self.prior_ml, self.current_ml)
 
     @property
     def long_percent(self) -> float | None:
-        """Change of the long axis in per cent of the prior's; None where either is missing."""
-        return _percent(_largest(self.prior)[0], _largest(self.current)[0])
+        """Change of the long axis in per cent of the prior's; None where either is missing or only proposed."""
+        return None if self.state is State.PROPOSED else _percent(_largest(self.prior)[0], _largest(self.current)[0])
 
     def as_json(self) -> dict[str, Any]:
         """The same as one flat line of a table; diameters are those of the largest part."""

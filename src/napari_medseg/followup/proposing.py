@@ -37,7 +37,7 @@ def propose(
     model: Segments | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> tuple[LabelMap, tuple[str, ...]]:
+) -> tuple[LabelMap, tuple[int, ...]]:
     """Propose the lesions of one visit on the scan of another.
 
     The model is asked with a click at the deepest place of each lesion's moved mask. Where it finds nothing there, or
@@ -60,8 +60,8 @@ def propose(
     -------
     label_map : LabelMap
         A label a lesion, 1 for the first; lesions outside the scan are missing.
-    moved : tuple of str
-        Names of the lesions whose moved mask was proposed.
+    moved : tuple of int
+        Labels of the lesions whose moved mask was proposed.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def propose(
         if mask.any():
             answer = _answered(model, onto, mask, should_stop)
             if answer is None:
-                moved.append(finding.name)
+                moved.append(label)
             data[(mask if answer is None else answer) & (data == 0)] = label
             names[label] = finding.name
         progress(label / len(findings))
