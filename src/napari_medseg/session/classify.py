@@ -173,6 +173,7 @@ class ClassifyController:
         if not ticket.should_stop():
             try:
                 heat = _heat_of(saliency(classifier, subject))
+                why = "" if heat is not None else "No place spoke for this class more than others."
             except ModelError as error:
                 why = str(error)
         return Classified(answer, what, work, heat, why)

@@ -13,7 +13,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_medseg.classification.cases import CaseLibrary, StoredCase
-from napari_medseg.classification.subject import Subject
+from napari_medseg.classification.subject import Subject, bounding_box
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.dicom.source import dicom_source
 from napari_medseg.imaging.volume import LabelMap
@@ -298,7 +298,10 @@ class LabelController:
         box = work.labels.box_of(self.session.active_label)
         if box is None:
             return None
-        middle = work.volume.position_of(np.array([(part.start + part.stop - 1) / 2 for part in box]))
+        exact = bounding_box(work.labels.data[box] == self.session.active_label)
+        middle = work.volume.position_of(
+            np.array([outer.start + (part.start + part.stop - 1) / 2 for outer, part in zip(box, exact, strict=True)])
+        )
         near = [(_distance(case, middle), case) for case in cases]
         away, nearest = min(near, key=lambda pair: pair[0])
         return nearest if away <= max(_SAME_PLACE_MM, (nearest.card.diameter_mm or 0.0) / 3) else None

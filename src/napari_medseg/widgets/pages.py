@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QStackedWidget, QTabBar, QVBoxLayout, QWidget
 
 from napari_medseg.widgets.look import Look
@@ -67,6 +67,15 @@ class Pages(QWidget):
             if hasattr(page, "set_look"):
                 page.set_look(look)
 
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Give a page the height that its wrapped texts need: a scroll area asks for the least height alone."""
+        kinds = (QEvent.Type.LayoutRequest, QEvent.Type.Resize)
+        if isinstance(watched, QWidget) and event is not None and event.type() in kinds and watched.hasHeightForWidth():
+            needed = watched.heightForWidth(watched.width())
+            if needed != watched.minimumHeight():
+                watched.setMinimumHeight(needed)
+        return bool(super().eventFilter(watched, event))
+
     def _show(self, at: int) -> None:
         make = self._makers[at]
         if make is not None:
@@ -79,6 +88,7 @@ class Pages(QWidget):
             area = self._stack.widget(at)
             assert isinstance(area, QScrollArea)
             area.setWidget(page)
+            page.installEventFilter(self)
         self._stack.setCurrentIndex(at)
 
 
