@@ -44,6 +44,22 @@ def at(index: tuple[float, float, float]) -> tuple[float, float, float]:
     return float(x), float(y), float(z)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_corrections_work_wherever_their_views_are_cut(untrained: Segmenter, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(5, 60, 3))
+    scan = Volume(rng.normal(0, 1, shape).astype(np.float32), AFFINE * np.append(rng.uniform(0.5, 1.5, 3), 1.0))
+    for _ in range(6):
+        low = [int(rng.integers(0, n - 2)) for n in shape]
+        high = [int(rng.integers(a + 1, n + 1)) for a, n in zip(low, shape, strict=True)]
+        mask = np.zeros(shape, np.uint8)
+        mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 1
+        x, y, z = scan.position_of(np.array([rng.uniform(0, n - 1) for n in shape]))
+        after = untrained.segment(scan, [Click((x, y, z))], previous=LabelMap(mask, scan.affine))
+        assert after.data.shape == shape
+        assert (np.asarray(after.data) >= mask).all()
+
+
 def test_folding_is_undone_by_unfolding() -> None:
     x = torch.randn(2, 3, 4, 6, 8)
     assert fold(x).shape == (2, 24, 2, 3, 4)

@@ -147,9 +147,17 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> tuple[Floats, tu
     view = View(asked[k].centre, asked[k].extent_mm, SIZE)
     belief = belief_of(previous, view, scene.spacing_mm)
     if (belief.depth_mm > 0).any():
-        by_intensity, _ = scene.paste(likely_by_intensity(scene.array, belief, scene.spacing_mm, scene.prompts), view)
-        probability = (1 - _SECOND_OPINION) * probability + _SECOND_OPINION * by_intensity
+        opinion = likely_by_intensity(scene.array, belief, scene.spacing_mm, scene.prompts)
+        _blend(probability, region, *scene.paste(opinion, view))
     return only_what_was_asked(probability, previous[region], scene.prompts), region
+
+
+def _blend(probability: Floats, region: Sequence[slice], opinion: Floats, where: Sequence[slice]) -> None:
+    """Mix a second opinion into the first, in place; their regions may differ by a voxel at the border."""
+    both = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(region, where, strict=True)]
+    here = tuple(slice(low - a.start, high - a.start) for (low, high), a in zip(both, region, strict=True))
+    there = tuple(slice(low - b.start, high - b.start) for (low, high), b in zip(both, where, strict=True))
+    probability[here] += _SECOND_OPINION * (opinion[there] - probability[here])
 
 
 def only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompts: Prompts) -> Floats:
