@@ -84,5 +84,7 @@ def compare(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(print("give the folder that holds ms_longitudinal: nothing was measured"))
     for each in sorted((Path(sys.argv[1]) / "ms_longitudinal").glob("patient*")):
         compare(each)

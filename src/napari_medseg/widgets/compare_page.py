@@ -34,7 +34,7 @@ _HEADINGS = {
     PRIOR: ("prior", "Volume at the prior visit, ml"),
     NOW: ("now", "Volume now, ml"),
     LONG: ("axis", "Long axis in the plane of acquisition, now, mm (RECIST)"),
-    SCORE: ("Δ", "Change score of the Siamese network: 0 the same, 1 quite another lesion"),
+    SCORE: ("Δ", "Change score of the Siamese network: 0 the same lesion, 1 quite another; small changes stay near 0"),
 }
 _COLOURS = {State.NEW: "warning", State.GROWN: "warning", State.SHRUNK: "good", State.RESOLVED: "good"}
 _ROW, _MOST_ROWS = 26, 10
