@@ -15,7 +15,6 @@ from psygnal import Signal
 from napari_medseg.classification.cases import CaseLibrary, StoredCase
 from napari_medseg.classification.subject import Subject, bounding_box
 from napari_medseg.errors import MedSegError
-from napari_medseg.imaging.dicom.source import dicom_source
 from napari_medseg.imaging.volume import LabelMap
 from napari_medseg.session.lesions import COLOURS
 from napari_medseg.session.runner import Runner, Ticket, explain
@@ -353,6 +352,8 @@ def _distance(case: StoredCase, middle: object) -> float:
 
 def _patient_of(work: ScanWork) -> str:
     """Whom a scan belongs to, in letters that name nobody: all lesions of a patient stand on one side of a split."""
+    from napari_medseg.imaging.dicom.source import dicom_source  # not needed to open the dock
+
     source = dicom_source(work.volume.metadata)
     plane = next((plane for plane in source.planes if plane is not None), None) if source is not None else None
     if plane is not None:
