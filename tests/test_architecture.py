@@ -23,7 +23,16 @@ BELOW = {
     "classification": {"imaging", "networks", "models"},
     "followup": {"imaging", "networks", "models", "segmentation", "classification", "evaluation"},
     "learning": {"imaging", "networks", "models", "segmentation", "classification", "evaluation"},
-    "session": {"imaging", "networks", "models", "segmentation", "classification", "evaluation", "learning", "followup"},
+    "session": {
+        "imaging",
+        "networks",
+        "models",
+        "segmentation",
+        "classification",
+        "evaluation",
+        "learning",
+        "followup",
+    },
 }
 BELOW["widgets"] = {*BELOW["session"], "session"}
 BELOW["demo"] = {*BELOW["session"], "session"}

@@ -162,7 +162,7 @@ def normalise(image: Floats, inside: Floats) -> tuple[Floats, float]:
 
 def narrow_window(image: Floats, middle: float, deviation: float, scale: float) -> Floats:
     """Intensities round those of a clicked place, -1 to 1; `scale` is the whole view's deviation."""
-    return np.tanh((image - middle) / (3.0 * max(deviation, 0.03 * scale, 1e-6)))
+    return np.asarray(np.tanh((image - middle) / (3.0 * max(deviation, 0.03 * scale, 1e-6))))
 
 
 def draw_ramp(channel: Floats, point: Index, strength: float = 1.0) -> None:

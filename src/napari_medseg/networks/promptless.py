@@ -44,7 +44,7 @@ class PromptlessUNet(nn.Module):
         if network.label_head is None:
             raise ValueError("this network has no labels of its own: it needs a click")
         own = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
-        own = own.to(dtype=dtype or own.stem.weight.dtype, memory_format=_LAST)
+        own = own.to(dtype=dtype or own.stem.weight.dtype).to(memory_format=_LAST)  # type: ignore[call-overload]
         assert own.label_head is not None
         body = own if own.label_body is None else own.label_body  # labels may have features of their own
         self.stem_bias = body.stem.bias
@@ -81,7 +81,7 @@ class PromptlessUNet(nn.Module):
             warnings.simplefilter("ignore")  # TorchScript announces its successor, which takes a minute here
             y = self.stem(x.to(self.dtype))
             assert isinstance(self.rest, nn.Module)
-            traced = torch.jit.freeze(torch.jit.trace(self.rest.eval(), y, check_trace=False))
+            traced = torch.jit.freeze(torch.jit.trace(self.rest.eval(), y, check_trace=False))  # type: ignore[no-untyped-call]
             self.rest = torch.jit.optimize_for_inference(traced)
 
     def _constant_for(self, valid: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ def _usual_depth(depth: NDArray[np.float32], confidence: Confidence, spacing_mm:
     thin = (float(np.quantile(depth[depth > 0], _THIN)) - half) / _THIN + half
     extent = max(n * mm for n, mm in zip(confidence.values.shape, spacing_mm, strict=True))
     blur = max(2.5 * finest, _BLUR * extent)  # networks see large lesions coarsely
-    return min(_THICKER * thin, blur, 0.8 * float(depth.max()))
+    return float(min(_THICKER * thin, blur, 0.8 * float(depth.max())))
 
 
 def _bounds(mask: NDArray[np.bool_]) -> Region | None:
