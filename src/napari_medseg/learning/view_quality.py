@@ -22,7 +22,6 @@ from napari_medseg.segmentation.views import VALID, Prompts, render, sample
 
 _STEPS = 600
 _LADDERS_A_STEP = 64
-_DROPOUT = 0.2
 _SHARPNESS = 4.0
 
 
@@ -32,7 +31,7 @@ def fit_quality(
     rng: Generator,
     *,
     n_clicks: int = 400,
-    synthetic_share: float = 0.3,
+    synthetic_share: float = 0.4,
 ) -> float:
     """Fit the quality head on `n_clicks` ladders of views; everything else stays as it is.
 
@@ -56,7 +55,7 @@ def fit_quality(
     optimiser = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=3e-2)
     for _ in range(_STEPS):
         pick = torch.from_numpy(rng.integers(0, len(x), _LADDERS_A_STEP)).to(device)
-        loss = choice_loss(head(F.dropout(x[pick], _DROPOUT)).squeeze(2), y[pick])
+        loss = choice_loss(head(x[pick]).squeeze(2), y[pick])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -105,9 +104,8 @@ def _describe(
     views = ladder(prompts, image.shape, np.asarray(spacing))
     inputs = torch.from_numpy(np.stack([render(image, v, spacing, prompts) for v in views])).to(device)
     with torch.autocast(device.type, torch.bfloat16):
-        encoded, fine = network.features(inputs)
-        logits = network.click_logits(fine)
-    description = network.quality_head.describe(encoded[-1], fine, logits)
+        logits, _ = network(inputs)
+    description = network.quality_head.describe(logits)
     inside = inputs[:, VALID] > 0
     given = (logits[:, 0] > 0) & inside
     wanted = torch.from_numpy(np.stack([sample(mask, v, spacing) for v in views])).to(device) * inside

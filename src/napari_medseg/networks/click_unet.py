@@ -33,23 +33,25 @@ class Decoder(nn.Module):
 
 
 class QualityHead(nn.Module):
-    """Estimates the Dice that a view's mask reaches on the whole lesion: how the best of several views is chosen."""
+    """Estimates the Dice that a view's mask reaches on the whole lesion: how the best of several views is chosen.
 
-    def __init__(self, n_bottom: int, n_fine: int) -> None:
+    It sees only how the mask fills its view. Features of the scan would tell it which data set a scan is from, and with
+    that, how large its lesions are.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(n_bottom + n_fine + 4, 64), nn.LeakyReLU(0.1), nn.Linear(64, 1))
+        self.mlp = nn.Sequential(nn.Linear(4, 64), nn.LeakyReLU(0.1), nn.Linear(64, 1))
 
-    def forward(self, bottom: Tensor, fine: Tensor, logits: Tensor) -> Tensor:
-        description = self.describe(bottom, fine, logits)
-        answer: Tensor = self.mlp(description.to(self.mlp[0].weight.dtype))  # type: ignore[arg-type]
+    def forward(self, logits: Tensor) -> Tensor:
+        answer: Tensor = self.mlp(self.describe(logits).to(self.mlp[0].weight.dtype))  # type: ignore[arg-type]
         return answer.float().squeeze(1)
 
     @staticmethod
-    def describe(bottom: Tensor, fine: Tensor, logits: Tensor) -> Tensor:
-        """What the estimate is made from (B, F): pooled features, and how the mask fills its view."""
+    def describe(logits: Tensor) -> Tensor:
+        """What the estimate is made from (B, 4): the mask's size, its parts at the view's border, and its doubt."""
         p = logits.float().sigmoid()
         coarse = F.avg_pool3d(p, 2)
-        weight = coarse / coarse.sum((2, 3, 4), keepdim=True).clamp_min(1e-3)
         border = torch.ones_like(coarse)
         border[:, :, 1:-1, 1:-1, 1:-1] = 0
         statistics = [
@@ -58,8 +60,7 @@ class QualityHead(nn.Module):
             (coarse * border).sum((1, 2, 3, 4)) / coarse.sum((1, 2, 3, 4)).clamp_min(1.0),
             (p * (1 - p)).sum((1, 2, 3, 4)) / p.sum((1, 2, 3, 4)).clamp_min(1.0),
         ]
-        pooled = [bottom.float().mean((2, 3, 4)), (fine.float() * weight).sum((2, 3, 4))]
-        return torch.cat([*pooled, torch.stack(statistics, 1)], 1)
+        return torch.stack(statistics, 1)
 
 
 class LabelBody(nn.Module):
@@ -100,7 +101,7 @@ class ClickUNet(nn.Module):
         self.encoder = Encoder(self.widths)
         self.decoder = Decoder(self.widths)
         self.click_head = nn.Conv3d(widths[0], 8, 1)
-        self.quality_head = QualityHead(widths[-1], widths[0])
+        self.quality_head = QualityHead()
         self.label_head: nn.Conv3d | None = None
         self.label_body: LabelBody | None = LabelBody(self.widths) if own_label_body else None
         if n_labels:
@@ -158,9 +159,8 @@ class ClickUNet(nn.Module):
         Tensor, shape (B,)
             Logit of the estimated Dice of that mask with the whole lesion.
         """
-        encoded, fine = self.features(x)
-        logits = self.click_logits(fine)
-        return logits, self.quality_head(encoded[-1].detach(), fine.detach(), logits.detach())
+        logits = self.click_logits(self.features(x)[1])
+        return logits, self.quality_head(logits.detach())
 
     def segment_labels(self, x: Tensor) -> Tensor:
         """Logits (B, K, D, H, W) of the named labels, one sigmoid a label, for a view without prompts.
