@@ -1,12 +1,10 @@
 """Label ten lesions, train, classify the eleventh with saliency, find similar ones; and the pages of the dock."""
 
-import sys
-
 import nibabel as nib
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLineEdit
+from qtpy.QtWidgets import QLineEdit, QWidget
 
 from napari_medseg.classification import CaseLibrary
 from napari_medseg.imaging.volume import LabelMap
@@ -171,4 +169,9 @@ def test_what_cannot_be_learned_is_said_in_one_sentence(window, scans, qtbot):
 def test_pages_cost_nothing_until_they_are_looked_at(window):
     assert window.dock.pages.names[0] == "Segment"
     assert {"Classify", "Evaluate"} < set(window.dock.pages.names)
-    assert not [name for name in sys.modules if name.startswith("napari_medseg.widgets.evaluate")]
+    made = [type(widget).__module__ for widget in window.dock.pages.findChildren(QWidget)]
+    assert "napari_medseg.widgets.segment_panel" in made
+    assert not [name for name in made if "classify_page" in name or "evaluate_page" in name]
+    window.dock.pages.choose("Evaluate")
+    made = [type(widget).__module__ for widget in window.dock.pages.findChildren(QWidget)]
+    assert "napari_medseg.widgets.evaluate_page" in made

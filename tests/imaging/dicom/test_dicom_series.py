@@ -269,3 +269,12 @@ def test_a_real_compressed_series_reads(shared_data: Path) -> None:
 def test_axial_needs_no_copy(tmp_path: Path) -> None:
     (volume,) = dicom.read_series(save_slices(tmp_path, ct_slices(asymmetric_voxels(), orientation=AXIAL)))
     assert volume.data.flags.c_contiguous
+
+
+def test_links_that_lead_nowhere_are_passed_over(tmp_path: Path) -> None:
+    voxels = asymmetric_voxels()
+    save_slices(tmp_path, ct_slices(voxels))
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    (tmp_path / "gone").symlink_to(tmp_path / "nothing here")
+    (volume,) = dicom.read_series(tmp_path)
+    assert volume.data.size == voxels.size

@@ -137,8 +137,16 @@ def _files(path: Path) -> Iterator[Path]:
             if entry.is_dir(follow_symlinks=False):
                 if depth < _MOST_FOLDERS_DEEP:
                     pending.append((Path(entry.path), depth + 1))
-            elif entry.is_file():
+            elif _is_file(entry):
                 yield Path(entry.path)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry leads to a file; a link that leads round in a circle, or nowhere, does not."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _read_headers(paths: list[Path], progress: Progress | None, should_stop: ShouldStop | None) -> _Headers:
