@@ -287,14 +287,22 @@ def _fine_tune(options: argparse.Namespace, results: Results) -> None:
 
 
 def _pair(scan: Path, mask: Path) -> tuple[Volume, LabelMap]:
-    from napari_medseg.imaging.files import read_label_map, read_volume
+    """Read a scan and its mask; a mask that leaves slices of the scan out is put onto its whole grid."""
+    from napari_medseg.imaging.files import read_volume
+    from napari_medseg.imaging.mask_fit import fitted, is_elsewhere, misfit, read_mask_of
     from napari_medseg.imaging.orientation import describe_grid, same_grid
 
-    volume, label_map = read_volume(scan), read_label_map(mask)
-    if not same_grid(volume, label_map, tol_mm=0.1):
+    volume = read_volume(scan)
+    label_map = read_mask_of(mask, (volume,))
+    if is_elsewhere(label_map, volume):
+        raise MedSegError(f"{misfit(label_map, volume)} Give the scan that it was drawn on.")
+    if same_grid(volume, label_map, tol_mm=0.1):
+        return volume, label_map
+    placed = fitted(label_map, volume)
+    if placed is None:
         grids = f"{scan.name} ({describe_grid(volume)}) and {mask.name} ({describe_grid(label_map)})"
         raise MedSegError(f"{grids} lie on different grids: export the mask on the scan's own grid first")
-    return volume, label_map
+    return volume, placed
 
 
 def _pinned(scan: Path, mask: Path) -> Any:

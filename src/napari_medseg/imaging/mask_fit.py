@@ -26,7 +26,7 @@ def fitted(label_map: LabelMap, scan: Volume) -> LabelMap | None:
         The same labels at the same places on the scan's whole grid. None where the mask names another frame of
         reference, the grids do not share their voxels, or something is marked outside the scan; `misfit` says which.
     """
-    return None if _is_elsewhere(label_map, scan) else place_on(label_map, scan)
+    return None if is_elsewhere(label_map, scan) else place_on(label_map, scan)
 
 
 def read_mask_of(path: Path, scans: Sequence[Volume]) -> LabelMap:
@@ -89,7 +89,7 @@ def misfit(label_map: LabelMap, scan: Volume) -> str:
     """Say in one sentence why a mask does not lie on a scan, naming both grids."""
     name = label_map.path.name if label_map.path is not None else "The mask"
     grids = f"{name} lies on {describe_grid(label_map)}, '{scan.name or 'the scan'}' on {describe_grid(scan)}"
-    if _is_elsewhere(label_map, scan):
+    if is_elsewhere(label_map, scan):
         return f"{name} was drawn on another scan (its frame of reference is another one): {grids}."
     offset = np.linalg.norm(label_map.position_of((0, 0, 0)) - scan.position_of((0, 0, 0)))
     return f"{grids}; their first voxels are {offset:.3g} mm apart."
@@ -122,6 +122,7 @@ def place_on(label_map: LabelMap, like: Volume | LabelMap) -> LabelMap | None:
     return replace(label_map, data=data, affine=like.affine, grid=like.grid)
 
 
-def _is_elsewhere(label_map: LabelMap, scan: Volume) -> bool:
+def is_elsewhere(label_map: LabelMap, scan: Volume) -> bool:
+    """Whether a mask says that it was drawn on another scan (or in another frame of reference) than this one."""
     references = references_of(label_map.metadata)
     return references is not None and references.contradict(scan.metadata)
