@@ -4,9 +4,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_medseg.errors import ImagingError
+from napari_medseg.errors import Cancelled, ImagingError
 from napari_medseg.imaging.volume import LabelMap
 from napari_medseg.session.open import volume_of_array
+from napari_medseg.session.reading import read_path
+from napari_medseg.session.runner import Ticket
 from napari_medseg.session.services import build
 from napari_medseg.session.sources import fingerprint
 
@@ -215,3 +217,14 @@ def test_an_array_of_another_plugin_is_a_scan_with_doubts():
 def test_a_fingerprint_tells_scans_apart(volume, another_volume):
     assert fingerprint(volume) == fingerprint(volume)
     assert fingerprint(volume) != fingerprint(another_volume)
+
+
+def test_reading_tells_how_far_it_is_and_stops_when_it_is_cancelled(scan_file):
+    told = []
+    ticket = Ticket(1, on_progress=told.append)
+    (volume,) = read_path(scan_file, (), ticket)
+    assert volume.data.shape == (6, 10, 12)
+    assert told
+    ticket.cancel()
+    with pytest.raises(Cancelled):
+        read_path(scan_file, (), ticket)

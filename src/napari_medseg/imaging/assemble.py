@@ -16,6 +16,7 @@ from napari_medseg.imaging.orientation import check_affine, corner_distance_mm, 
 from napari_medseg.imaging.suffixes import stem_of
 from napari_medseg.imaging.volume import DiskGrid, LabelMap, Volume
 from napari_medseg.imaging.voxels import as_labels, not_finite_warning, scaled
+from napari_medseg.imaging.watch import Tell, part, silent
 
 # Positions beyond a kilometre are damage; a patient on a table lies within a few metres.
 _FARTHEST_MM = 1e6
@@ -62,6 +63,7 @@ def volumes_of(
     warnings: Iterable[str] = (),
     files: Iterable[Path] = (),
     sides_are_known: bool = True,
+    tell: Tell = silent,
 ) -> tuple[Volume, ...]:
     """Make a volume of each of the stored ones.
 
@@ -81,13 +83,17 @@ def volumes_of(
         Every file that was read, where that is not ``path`` alone.
     sides_are_known : bool
         Whether the file says how the voxels lie in the patient.
+    tell : callable
+        Called with the share done, 0 to 1.
     """
     affine = file_affine(affine, path.name)
     warnings = (*warnings, *shear_warning(affine, path.name))
     metadata = MappingProxyType({"files": (path, *(file for file in dict.fromkeys(files) if file != path))})
     volumes = []
     for index, voxels in enumerate(stored):
-        data = scaled(voxels, slope, intercept)
+        own = part(tell, index / len(stored), (index + 1) / len(stored))
+        own(0.0)
+        data = scaled(voxels, slope, intercept, tell=part(own, 0.0, 0.7))
         memory, memory_affine, grid = to_memory(data.T, affine)
         number = f" [{index + 1} of {len(stored)}]" if len(stored) > 1 else ""
         volumes.append(
@@ -98,7 +104,7 @@ def volumes_of(
                 modality=guess_modality(memory),
                 path=path,
                 grid=grid,
-                warnings=(*warnings, *not_finite_warning(data, path.name)),
+                warnings=(*warnings, *not_finite_warning(data, path.name, tell=part(own, 0.7, 1.0))),
                 metadata=metadata,
                 sides_are_known=sides_are_known,
             )
@@ -114,9 +120,10 @@ def label_map_of(
     names: Mapping[int, str] | None = None,
     warnings: Iterable[str] = (),
     metadata: Mapping[str, Any] | None = None,
+    tell: Tell = silent,
 ) -> LabelMap:
     """Make a label map of stored voxels, shape (K, J, I), slowest axis first; refuses what are no labels."""
-    memory, memory_affine, grid = to_memory(as_labels(stored, path.name).T, file_affine(affine, path.name))
+    memory, memory_affine, grid = to_memory(as_labels(stored, path.name, tell=tell).T, file_affine(affine, path.name))
     return LabelMap(
         data=memory,
         affine=memory_affine,

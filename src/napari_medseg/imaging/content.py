@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.limits import DEFLATE_RATIO, in_words
+from napari_medseg.imaging.watch import Tell, silent
 
 Packing = Literal["auto", "raw", "gzip", "bzip2", "zlib"]
 
@@ -22,6 +23,7 @@ _GZIP_FRAME = 18
 _INVALID_DEFLATE: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 _MOST_FROM_A_BYTE = {"raw": 1, "gzip": DEFLATE_RATIO, "zlib": DEFLATE_RATIO, "bzip2": 50_000}
 _CHUNK = 256 * 1024
+_RAW_CHUNK = 8 * 1024 * 1024
 _MAX_SURPLUS = 64 * 1024 * 1024
 
 
@@ -38,9 +40,11 @@ class Content:
         Where in the file the stream begins.
     packing : str
         ``"raw"``, ``"gzip"``, ``"bzip2"`` or ``"zlib"``; ``"auto"`` tells gzip from raw by the first two bytes.
+    tell : callable
+        Called with the share of the file that has been read, 0 to 1; what it raises ends the reading.
     """
 
-    def __init__(self, path: Path, offset: int = 0, packing: Packing = "auto") -> None:
+    def __init__(self, path: Path, offset: int = 0, packing: Packing = "auto", *, tell: Tell = silent) -> None:
         self.path, self.name = path, path.name
         self._file = path.open("rb")
         self._file.seek(offset)
@@ -49,7 +53,8 @@ class Content:
             packing = "gzip" if begins_as_gzip else "raw"
         self.packing = packing
         self._stream = _unpacked(self._file, packing)
-        self.most_bytes = max(path.stat().st_size - offset, 0) * _MOST_FROM_A_BYTE[packing]
+        self._size, self._tell = path.stat().st_size, tell
+        self.most_bytes = max(self._size - offset, 0) * _MOST_FROM_A_BYTE[packing]
 
     @property
     def is_raw(self) -> bool:
@@ -82,6 +87,7 @@ class Content:
             if piece == 0:
                 raise self._ends_early(n_bytes)
             n_bytes -= piece
+            self._tell_share()
 
     def fill(self, array: NDArray[Any]) -> None:
         """Read straight into a C-contiguous array, without a second copy of it.
@@ -100,10 +106,11 @@ class Content:
                     target[at : at + len(piece)] = piece
                     n_read = len(piece)
                 else:
-                    n_read = self._file.readinto(target[at:])
+                    n_read = self._file.readinto(target[at : at + _RAW_CHUNK])
                 if n_read == 0:
                     raise self._ends_early(len(target) - at)
                 at += n_read
+                self._tell_share()
 
     def finish(self) -> int:
         """Read on to the end, which checks the checksum of gzip; return how many unexpected bytes were there.
@@ -119,12 +126,17 @@ class Content:
         surplus = 0
         while piece := len(self.read(_CHUNK)):
             surplus += piece
+            self._tell_share()
             if surplus > _MAX_SURPLUS:
                 raise ImagingError(
                     f"{self.name} holds over {in_words(_MAX_SURPLUS)} more than its header says, so the header is "
                     "wrong; export it again"
                 )
         return surplus
+
+    def _tell_share(self) -> None:
+        if self._tell is not silent:
+            self._tell(min(self._file.tell() / max(self._size, 1), 1.0))
 
     def _ends_early(self, missing: int) -> ImagingError:
         return ImagingError(f"{self.name} ends too early: {in_words(missing)} are missing; copy or export it again")

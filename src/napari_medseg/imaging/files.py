@@ -28,6 +28,7 @@ from napari_medseg.imaging.suffixes import (
     suffix_of,
 )
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.imaging.watch import Tell, part, silent, telling
 
 if TYPE_CHECKING:
     from napari_medseg.imaging.dicom import SeriesInfo
@@ -81,15 +82,31 @@ def read_volume(path: str | Path) -> Volume:
     return _read_volumes(Path(path), first_only=True)[0]
 
 
-def read_volumes(path: str | Path) -> tuple[Volume, ...]:
+def read_volumes(
+    path: str | Path,
+    *,
+    progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[Volume, ...]:
     """Read every volume under a path, most slices first: each series of a folder, each time point of a 4-D file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file or a folder.
+    progress : callable, optional
+        Called with the share done, 0 to 1.
+    should_stop : callable, optional
+        Asked every few milliseconds whether to stop.
 
     Raises
     ------
     ImagingError
         If nothing readable is there; files that are damaged beside readable ones are named in a warning.
+    Cancelled
+        If ``should_stop`` said so.
     """
-    return _read_volumes(Path(path), first_only=False)
+    return _read_volumes(Path(path), first_only=False, tell=telling(progress, should_stop))
 
 
 def read_listed_series(
@@ -131,31 +148,47 @@ def other_scan_files(folder: Path) -> list[Path]:
     return _scan_files(_files_of(folder))
 
 
-def read_other_scans(folder: Path) -> tuple[Volume, ...]:
+def read_other_scans(folder: Path, *, should_stop: Callable[[], bool] | None = None) -> tuple[Volume, ...]:
     """Read the scans below a folder that are not DICOM; files that cannot be read are left out."""
     volumes: list[Volume] = []
     for file in other_scan_files(folder):
         with suppress(ImagingError):
-            volumes += read_volumes(file)
+            volumes += read_volumes(file, should_stop=should_stop)
     return tuple(volumes)
 
 
-def read_label_map(path: str | Path) -> LabelMap:
+def read_label_map(
+    path: str | Path,
+    *,
+    progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> LabelMap:
     """Read a mask: NIfTI, NRRD, .seg.nrrd, MetaImage, TIFF, PNG, a DICOM SEG or RTSTRUCT.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or a folder with one in it.
+    progress : callable, optional
+        Called with the share done, 0 to 1.
+    should_stop : callable, optional
+        Asked every few milliseconds whether to stop.
 
     Raises
     ------
     ImagingError
         If it cannot be read or its values are no labels (0 to 65535, whole numbers).
+    Cancelled
+        If ``should_stop`` said so.
     """
-    path = Path(path)
+    path, tell = Path(path), telling(progress, should_stop)
     with refusing_damage(path, "mask"):
         if path.is_dir():
-            return _only_label_map(path)
+            return _only_label_map(path, tell)
         kind = content_type(path)
         if kind == "dicom":
-            return _read_dicom_label_map(path)
-        label_map: LabelMap = _function(_LABEL_MAP_READERS[kind])(path)
+            return _read_dicom_label_map(path, tell)
+        label_map: LabelMap = _function(_LABEL_MAP_READERS[kind])(path, tell=tell)
         return label_map
 
 
@@ -201,11 +234,10 @@ def _function(home: tuple[str, str]) -> Callable[..., Any]:
     return function
 
 
-def _read_volumes(path: Path, *, first_only: bool) -> tuple[Volume, ...]:
+def _read_volumes(path: Path, *, first_only: bool, tell: Tell = silent) -> tuple[Volume, ...]:
     with refusing_damage(path, "scan"):
-        volumes = (
-            _read_folder(path, first_only=first_only) if path.is_dir() else _read_file(path, first_only=first_only)
-        )
+        read = _read_folder if path.is_dir() else _read_file
+        volumes = read(path, first_only=first_only, tell=tell)
     return tuple(sorted(volumes, key=_n_slices, reverse=True))
 
 
@@ -213,23 +245,23 @@ def _n_slices(volume: Volume) -> int:
     return int(volume.data.shape[acquisition_axis(volume)])
 
 
-def _read_file(path: Path, *, first_only: bool) -> tuple[Volume, ...]:
+def _read_file(path: Path, *, first_only: bool, tell: Tell = silent) -> tuple[Volume, ...]:
     kind = content_type(path)
     before = fingerprint(path)
     if kind == "dicom":
-        volumes = _read_dicom(path, first_only=first_only)
+        volumes = _read_dicom(path, first_only=first_only, tell=tell)
     else:
         with refusing_damage(path, FORMAT_NAMES[kind]):
-            volumes = _function(_VOLUME_READERS[kind])(path, first_only=first_only)
+            volumes = _function(_VOLUME_READERS[kind])(path, first_only=first_only, tell=tell)
     if before.has_changed():
         raise ImagingError(f"{path.name} changed while it was being read; open it again when it is complete")
     return tuple(_marked(volume, path) for volume in volumes)
 
 
-def _read_dicom(path: Path, *, first_only: bool) -> tuple[Volume, ...]:
+def _read_dicom(path: Path, *, first_only: bool, tell: Tell) -> tuple[Volume, ...]:
     if first_only:
-        return (_function(("dicom", "read_first"))(path),)
-    volumes: tuple[Volume, ...] = _function(("dicom", "read_series"))(path)
+        return (_function(("dicom", "read_first"))(path, progress=tell),)
+    volumes: tuple[Volume, ...] = _function(("dicom", "read_series"))(path, progress=tell)
     return volumes
 
 
@@ -244,7 +276,7 @@ def _marked(volume: Volume, path: Path) -> Volume:
     return replace(volume, metadata=MappingProxyType({**volume.metadata, "fingerprint": mark}))
 
 
-def _read_folder(folder: Path, *, first_only: bool) -> tuple[Volume, ...]:
+def _read_folder(folder: Path, *, first_only: bool, tell: Tell) -> tuple[Volume, ...]:
     """Every scan in a folder, or the one with most slices: its DICOM series, and its files of other formats."""
     files = _files_of(folder)
     if not files:
@@ -252,21 +284,26 @@ def _read_folder(folder: Path, *, first_only: bool) -> tuple[Volume, ...]:
     scans = _scan_files(files)
     volumes: list[Volume] = []
     skipped: list[str] = []
+    share = len(scans) / len(files)
     if any(is_dicom(file) for file in files if file not in set(scans)):
         try:
-            volumes += [_marked(volume, folder) for volume in _read_dicom(folder, first_only=first_only)]
+            volumes += [
+                _marked(volume, folder)
+                for volume in _read_dicom(folder, first_only=first_only, tell=part(tell, 0, 1 - share))
+            ]
         except ImagingError as error:
             skipped.append(str(error))
     stacked: tuple[Volume, ...] = ()
     try:
-        stacked = _read_stack(scans)
+        stacked = _read_stack(scans, part(tell, 1 - share, 1.0))
     except ImagingError as error:
         # A stack with a damaged picture is no scan, and its pictures are none either.
         skipped, scans = [*skipped, str(error)], []
     volumes += stacked
-    for file in () if stacked else scans:
+    for n_done, file in enumerate(() if stacked else scans):
+        own = part(tell, 1 - share * (1 - n_done / len(scans)), 1 - share * (1 - (n_done + 1) / len(scans)))
         try:
-            volumes += _read_file(file, first_only=first_only)
+            volumes += _read_file(file, first_only=first_only, tell=own)
         except ImagingError as error:
             skipped.append(str(error))
         if first_only and len(volumes) > 1:
@@ -283,13 +320,13 @@ def _scan_files(files: list[Path]) -> list[Path]:
     return [file for file in files if suffix_of(file) not in _NO_SCAN_OF_ITS_OWN]
 
 
-def _read_stack(files: list[Path]) -> tuple[Volume, ...]:
+def _read_stack(files: list[Path], tell: Tell) -> tuple[Volume, ...]:
     """One volume where the files are the numbered pictures of a stack; none otherwise."""
     stack = picture_stack(files)
     if stack is None:
         return ()
     before = fingerprint(stack.files[0].parent, stack.files)
-    volume = read_picture_stack(stack, partial(_read_file, first_only=False))
+    volume = read_picture_stack(stack, partial(_read_file, first_only=False), tell=tell)
     if volume is None:
         return ()
     if before.has_changed():
@@ -310,18 +347,20 @@ def _files_of(folder: Path) -> list[Path]:
     return [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
 
 
-def _only_label_map(folder: Path) -> LabelMap:
+def _only_label_map(folder: Path, tell: Tell) -> LabelMap:
     files = _files_of(folder)
     if len(files) == 1:
-        return read_label_map(files[0])
+        return read_label_map(files[0], progress=tell)
     stack = picture_stack(files)
-    label_map = read_label_stack(stack, read_label_map) if stack else None
+    label_map = read_label_stack(stack, read_label_map, tell=tell) if stack else None
     if label_map is not None:
         return label_map
     raise ImagingError(f"the folder {folder.name} holds {len(files)} files; choose the file with the mask")
 
 
-def _read_dicom_label_map(path: Path) -> LabelMap:
-    home = ("dicom.rtstruct", "read_rtstruct") if modality_of(path) == "RTSTRUCT" else _LABEL_MAP_READERS["dicom"]
-    label_map: LabelMap = _function(home)(path)
+def _read_dicom_label_map(path: Path, tell: Tell) -> LabelMap:
+    if modality_of(path) == "RTSTRUCT":
+        label_map: LabelMap = _function(("dicom.rtstruct", "read_rtstruct"))(path)
+    else:
+        label_map = _function(_LABEL_MAP_READERS["dicom"])(path, tell=tell)
     return label_map

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,10 +29,17 @@ def fitted(label_map: LabelMap, scan: Volume) -> LabelMap | None:
     return None if is_elsewhere(label_map, scan) else place_on(label_map, scan)
 
 
-def read_mask_of(path: Path, scans: Sequence[Volume]) -> LabelMap:
+def read_mask_of(
+    path: Path,
+    scans: Sequence[Volume],
+    *,
+    progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> LabelMap:
     """Read a mask; contours (RTSTRUCT) are filled on the scan of these that they name.
 
-    Where contours name none of them, the scan that they were drawn on is looked for beside the file.
+    Where contours name none of them, the scan that they were drawn on is looked for beside the file. ``progress`` and
+    ``should_stop`` are those of `read_label_map`.
 
     Raises
     ------
@@ -43,7 +50,7 @@ def read_mask_of(path: Path, scans: Sequence[Volume]) -> LabelMap:
     from napari_medseg.imaging.files import read_label_map
 
     if not path.is_file() or modality_of(path) != "RTSTRUCT":
-        return read_label_map(path)
+        return read_label_map(path, progress=progress, should_stop=should_stop)
     from napari_medseg.imaging.dicom.rtstruct import read_rtstruct, rtstruct_references
 
     references = rtstruct_references(path)

@@ -18,11 +18,12 @@ from napari_medseg.imaging.orientation import grid_of, to_disk
 from napari_medseg.imaging.unpack import read_voxels
 from napari_medseg.imaging.volume import DiskGrid, LabelMap, Volume
 from napari_medseg.imaging.voxels import as_labels, scaled, slabs
+from napari_medseg.imaging.watch import Tell, part, silent
 
 _LEVEL = 1
 
 
-def read_metaimage(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
+def read_metaimage(path: Path, *, first_only: bool = False, tell: Tell = silent) -> tuple[Volume, ...]:
     """Read every volume of a MetaImage, or the first one alone.
 
     Raises
@@ -31,7 +32,7 @@ def read_metaimage(path: Path, *, first_only: bool = False) -> tuple[Volume, ...
         If the header or the voxels cannot be trusted, or a voxel has several components.
     """
     with refusing_damage(path, "MetaImage"):
-        header, stored, warnings = _read_stored(path)
+        header, stored, warnings = _read_stored(path, part(tell, 0.0, 0.9))
         if first_only and len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
             stored = stored[:1].copy()
@@ -44,17 +45,18 @@ def read_metaimage(path: Path, *, first_only: bool = False) -> tuple[Volume, ...
             warnings=warnings,
             files=[source.path for source in header.sources],
             sides_are_known=header.sides_are_known,
+            tell=part(tell, 0.9, 1.0),
         )
 
 
-def read_metaimage_label_map(path: Path) -> LabelMap:
+def read_metaimage_label_map(path: Path, *, tell: Tell = silent) -> LabelMap:
     """Read a mask of any numeric type that holds whole numbers from 0 to 65535."""
     with refusing_damage(path, "MetaImage"):
-        header, stored, warnings = _read_stored(path)
+        header, stored, warnings = _read_stored(path, part(tell, 0.0, 0.9))
         if len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
-        data = scaled(stored[0], header.slope, header.intercept)
-        return label_map_of(path, data, header.affine, warnings=warnings)
+        data = scaled(stored[0], header.slope, header.intercept, tell=part(tell, 0.9, 0.95))
+        return label_map_of(path, data, header.affine, warnings=warnings, tell=part(tell, 0.95, 1.0))
 
 
 def write_metaimage_label_map(path: Path, label_map: LabelMap) -> Path:
@@ -79,9 +81,9 @@ def write_metaimage_label_map(path: Path, label_map: LabelMap) -> Path:
     return write_durably(path, write, verify)
 
 
-def _read_stored(path: Path) -> tuple[MetaHeader, NDArray[Any], tuple[str, ...]]:
+def _read_stored(path: Path, tell: Tell) -> tuple[MetaHeader, NDArray[Any], tuple[str, ...]]:
     header = parse_meta_header(path)
-    stored, surplus = read_voxels(path.name, header.sources, header.shape, header.dtype)
+    stored, surplus = read_voxels(path.name, header.sources, header.shape, header.dtype, tell=tell)
     return header, stored, (*header.warnings, *surplus_warning(path.name, surplus))
 
 

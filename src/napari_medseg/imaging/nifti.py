@@ -21,14 +21,17 @@ from napari_medseg.imaging.orientation import corner_distance_mm, grid_of, to_di
 from napari_medseg.imaging.suffixes import NIFTI_SUFFIXES, stem_of, suffix_of
 from napari_medseg.imaging.volume import DiskGrid, LabelMap, Volume
 from napari_medseg.imaging.voxels import as_labels, native, scaled, scaled_dtype, slabs
+from napari_medseg.imaging.watch import Tell, part, silent
 
 _LEVEL = 1
 _GZIP_WBITS = 31
 _HEADER_FILES = (".hdr", ".hdr.gz")
 _VOXEL_FILES = (".img", ".img.gz")
+# Unpacking at once is faster but cannot be stopped; up to here it takes a fraction of a second.
+_AT_ONCE_WATCHED = 512 * 1024 * 1024
 
 
-def read_nifti(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
+def read_nifti(path: Path, *, first_only: bool = False, tell: Tell = silent) -> tuple[Volume, ...]:
     """Read every volume of a NIfTI file, or the first one alone.
 
     Parameters
@@ -37,6 +40,8 @@ def read_nifti(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         The file, or either file of a .hdr/.img pair.
     first_only : bool
         Read one volume of a 4-D file; a warning says that there are more.
+    tell : callable
+        Called with the share done, 0 to 1.
 
     Raises
     ------
@@ -44,7 +49,7 @@ def read_nifti(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         If the header or the voxels cannot be trusted; names the file and what is wrong.
     """
     with refusing_damage(path, "NIfTI"):
-        header, stored, warnings = _read_stored(path, first_only=first_only)
+        header, stored, warnings = _read_stored(path, first_only=first_only, tell=part(tell, 0.0, 0.9))
         header_path = _header_file(path)
         return volumes_of(
             path,
@@ -55,15 +60,16 @@ def read_nifti(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
             warnings=warnings,
             files=[header_path, _voxel_file(header_path)] if header.is_pair else [path],
             sides_are_known=header.sides_are_known,
+            tell=part(tell, 0.9, 1.0),
         )
 
 
-def read_nifti_label_map(path: Path) -> LabelMap:
+def read_nifti_label_map(path: Path, *, tell: Tell = silent) -> LabelMap:
     """Read a mask of any numeric type that holds whole numbers from 0 to 65535."""
     with refusing_damage(path, "NIfTI"):
-        header, stored, warnings = _read_stored(path, first_only=True)
-        data = scaled(stored[0], header.slope, header.intercept)
-        return label_map_of(path, data, header.affine, warnings=warnings)
+        header, stored, warnings = _read_stored(path, first_only=True, tell=part(tell, 0.0, 0.8))
+        data = scaled(stored[0], header.slope, header.intercept, tell=part(tell, 0.8, 0.9))
+        return label_map_of(path, data, header.affine, warnings=warnings, tell=part(tell, 0.9, 1.0))
 
 
 def write_nifti_label_map(path: Path, label_map: LabelMap) -> Path:
@@ -92,25 +98,27 @@ def write_nifti_label_map(path: Path, label_map: LabelMap) -> Path:
     return write_durably(path, write, verify)
 
 
-def _read_stored(path: Path, *, first_only: bool) -> tuple[NiftiHeader, NDArray[Any], tuple[str, ...]]:
+def _read_stored(path: Path, *, first_only: bool, tell: Tell) -> tuple[NiftiHeader, NDArray[Any], tuple[str, ...]]:
     """Header, stored voxels (N, K, J, I) in this machine's byte order, and warnings."""
-    header_path = _header_file(path)
-    with Content(header_path) as content:
+    header_path, is_watched = _header_file(path), tell is not silent
+    with Content(header_path, tell=tell) as content:
         block = content.read(348)
         block += content.read(max(header_bytes(block) - len(block), 0))
         header = parse_header(block, header_path.name)
         if not header.is_pair:
-            return _read_voxels(content, header, header.offset - len(block), first_only=first_only)
+            return _read_voxels(
+                content, header, header.offset - len(block), first_only=first_only, is_watched=is_watched
+            )
         content.finish()
     voxels = _voxel_file(header_path)
     # Raw voxels may begin with the two bytes that gzip begins with; their number tells.
     is_raw = voxels.stat().st_size == header.offset + header.n_volumes * header.volume_bytes
-    with Content(voxels, packing="raw" if is_raw else "auto") as content:
-        return _read_voxels(content, header, header.offset, first_only=first_only)
+    with Content(voxels, packing="raw" if is_raw else "auto", tell=tell) as content:
+        return _read_voxels(content, header, header.offset, first_only=first_only, is_watched=is_watched)
 
 
 def _read_voxels(
-    content: Content, header: NiftiHeader, skip: int, *, first_only: bool
+    content: Content, header: NiftiHeader, skip: int, *, first_only: bool, is_watched: bool
 ) -> tuple[NiftiHeader, NDArray[Any], tuple[str, ...]]:
     n_volumes = 1 if first_only else header.n_volumes
     warnings = list(header.warnings)
@@ -120,8 +128,11 @@ def _read_voxels(
     check_memory(content.name, shape, n_volumes * _needed_bytes(header))
     check_claim(content.name, header.offset + header.n_volumes * header.volume_bytes, content.most_bytes)
     shape_kji = (n_volumes, *reversed(header.shape))
-    if content.packing == "gzip" and n_volumes == header.n_volumes and header.offset % header.dtype.itemsize == 0:
-        whole = gzip_at_once(content.path, header.offset + n_volumes * header.volume_bytes)
+    n_bytes = header.offset + n_volumes * header.volume_bytes
+    is_quick = n_bytes <= _AT_ONCE_WATCHED or not is_watched
+    is_whole = n_volumes == header.n_volumes and header.offset % header.dtype.itemsize == 0
+    if content.packing == "gzip" and is_quick and is_whole:
+        whole = gzip_at_once(content.path, n_bytes)
         if whole is not None:
             return header, native(whole[header.offset :].view(header.dtype).reshape(shape_kji)), tuple(warnings)
     stored = np.empty(shape_kji, header.dtype)

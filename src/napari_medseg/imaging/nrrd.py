@@ -20,12 +20,13 @@ from napari_medseg.imaging.orientation import grid_of, to_disk
 from napari_medseg.imaging.unpack import read_voxels
 from napari_medseg.imaging.volume import DiskGrid, LabelMap, Volume
 from napari_medseg.imaging.voxels import as_labels, slabs
+from napari_medseg.imaging.watch import Tell, part, silent
 
 _LEVEL = 1
 _GZIP_WBITS = 31
 
 
-def read_nrrd(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
+def read_nrrd(path: Path, *, first_only: bool = False, tell: Tell = silent) -> tuple[Volume, ...]:
     """Read every volume of an NRRD file, or the first one alone.
 
     Raises
@@ -37,21 +38,27 @@ def read_nrrd(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         header = parse_nrrd_header(path)
         if header.components:
             raise ImagingError(f"{path.name} holds a {header.components} in each voxel; choose a scalar image")
-        stored, warnings = _read_layers(path, header)
+        stored, warnings = _read_layers(path, header, part(tell, 0.0, 0.9))
         if first_only and len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
             stored = stored[:1].copy()
         files = [source.path for source in header.sources]
         return volumes_of(
-            path, stored, header.affine, warnings=warnings, files=files, sides_are_known=header.sides_are_known
+            path,
+            stored,
+            header.affine,
+            warnings=warnings,
+            files=files,
+            sides_are_known=header.sides_are_known,
+            tell=part(tell, 0.9, 1.0),
         )
 
 
-def read_nrrd_label_map(path: Path) -> LabelMap:
+def read_nrrd_label_map(path: Path, *, tell: Tell = silent) -> LabelMap:
     """Read a mask; segment names become ``names``, segment colours ``metadata["colours"]`` (label to RGB, 0 to 1)."""
     with refusing_damage(path, "NRRD"):
         header = parse_nrrd_header(path)
-        stored, warnings = _read_layers(path, header)
+        stored, warnings = _read_layers(path, header, part(tell, 0.0, 0.9))
         segments = segments_of(header.pairs, len(stored), path.name)
         if segments:
             data, names, colours, overlap = merged(stored, segments, path.name)
@@ -65,7 +72,7 @@ def read_nrrd_label_map(path: Path) -> LabelMap:
             )
         if len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
-        return label_map_of(path, stored[0], header.affine, warnings=warnings)
+        return label_map_of(path, stored[0], header.affine, warnings=warnings, tell=part(tell, 0.9, 1.0))
 
 
 def write_nrrd_label_map(path: Path, label_map: LabelMap) -> Path:
@@ -103,14 +110,15 @@ def _one_line(name: str) -> str:
     return " ".join(name.split())
 
 
-def _read_layers(path: Path, header: NrrdHeader) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _read_layers(path: Path, header: NrrdHeader, tell: Tell) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Stored voxels as (N, K, J, I) and warnings: every axis that is not in space goes to the front."""
     shape = header.sizes[::-1]
     last = len(shape) - 1
     others = [axis for axis in range(len(shape)) if axis not in header.spatial]
     n_layers = math.prod(header.sizes[axis] for axis in others)
     is_interleaved = n_layers > 1 and any(axis < header.spatial[-1] for axis in others)
-    array, surplus = read_voxels(path.name, header.sources, shape, header.dtype, copies=2 if is_interleaved else 1)
+    copies = 2 if is_interleaved else 1
+    array, surplus = read_voxels(path.name, header.sources, shape, header.dtype, copies=copies, tell=tell)
     order = [last - axis for axis in (*reversed(others), *reversed(header.spatial))]
     layers = array.transpose(order)
     spatial_shape = layers.shape[len(others) :]

@@ -19,6 +19,7 @@ from napari_medseg.imaging.limits import check_memory
 from napari_medseg.imaging.orientation import to_disk
 from napari_medseg.imaging.suffixes import RASTER_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.imaging.watch import Tell, silent
 
 _FEWEST = 3
 # As for DICOM: with more slices missing than this share of those present, too little is there.
@@ -69,7 +70,9 @@ def picture_stack(files: Iterable[Path]) -> PictureStack | None:
     return PictureStack(tuple(files[n] for n in order), slots)
 
 
-def read_picture_stack(stack: PictureStack, read: Callable[[Path], tuple[Volume, ...]]) -> Volume | None:
+def read_picture_stack(
+    stack: PictureStack, read: Callable[[Path], tuple[Volume, ...]], *, tell: Tell = silent
+) -> Volume | None:
     """Read a stack as one volume, or return None where the pictures differ in size, type or pixel spacing.
 
     Nothing says how far apart the slices are, or on which side the first lies; ``warnings`` say so.
@@ -80,7 +83,7 @@ def read_picture_stack(stack: PictureStack, read: Callable[[Path], tuple[Volume,
         If a picture is damaged or too many are missing.
     """
     first = read(stack.files[0])
-    data = _read_slices(stack, first, read)
+    data = _read_slices(stack, first, read, tell)
     if data is None:
         return None
     spacing = first[0].spacing_mm
@@ -96,10 +99,10 @@ def read_picture_stack(stack: PictureStack, read: Callable[[Path], tuple[Volume,
     return replace(volume, name=folder.name, metadata=MappingProxyType({"files": stack.files}))
 
 
-def read_label_stack(stack: PictureStack, read: Callable[[Path], LabelMap]) -> LabelMap | None:
+def read_label_stack(stack: PictureStack, read: Callable[[Path], LabelMap], *, tell: Tell = silent) -> LabelMap | None:
     """Read a stack of masks as one label map, or return None where the pictures differ in size."""
     first = read(stack.files[0])
-    data = _read_slices(stack, (first,), lambda file: (read(file),), dtype=np.dtype(np.uint16))
+    data = _read_slices(stack, (first,), lambda file: (read(file),), tell, dtype=np.dtype(np.uint16))
     if data is None:
         return None
     folder = stack.files[0].parent
@@ -116,6 +119,7 @@ def _read_slices(
     stack: PictureStack,
     first: Sequence[Volume | LabelMap],
     read: Callable[[Path], Sequence[Volume | LabelMap]],
+    tell: Tell,
     dtype: np.dtype[Any] | None = None,
 ) -> NDArray[Any] | None:
     """Slices (K, J, I) as they lie on disk; None where one is no single picture of the first one's size and type."""
@@ -127,7 +131,8 @@ def _read_slices(
     dtype = dtype or model.data.dtype
     check_memory(stack.files[0].parent.name, shape, math.prod(shape) * dtype.itemsize)
     data = np.empty(shape, dtype)
-    for file, slot in zip(stack.files, stack.slots, strict=True):
+    for n_done, (file, slot) in enumerate(zip(stack.files, stack.slots, strict=True)):
+        tell(n_done / len(stack.files))
         found = first if file == stack.files[0] else read(file)
         one = found[0]
         if len(found) > 1 or one.data.shape != model.data.shape or one.spacing_mm != model.spacing_mm:

@@ -14,6 +14,7 @@ from napari_medseg.imaging.assemble import label_map_of, volumes_of
 from napari_medseg.imaging.colours import luminance
 from napari_medseg.imaging.limits import check_memory, refusing_damage
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.imaging.watch import Tell, silent
 
 _FORMATS = ("PNG", "JPEG")
 _MAX_PIXELS = 2**28
@@ -21,7 +22,7 @@ _MOST_GREY = 10
 _AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_raster(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
+def read_raster(path: Path, *, first_only: bool = False, tell: Tell = silent) -> tuple[Volume, ...]:
     """Read a picture as a volume of one slice (1, Y, X); a pixel is taken for 1 mm, colours become luminance.
 
     Raises
@@ -38,7 +39,7 @@ def read_raster(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         return volumes_of(path, pixels[None, None], _AFFINE, warnings=warnings, sides_are_known=False)
 
 
-def read_raster_label_map(path: Path) -> LabelMap:
+def read_raster_label_map(path: Path, *, tell: Tell = silent) -> LabelMap:
     """Read a mask from a PNG: grey values, or the numbers of its palette. A JPEG is refused, as it alters values."""
     with refusing_damage(path, "PNG"):
         pixels = _pixels(path, as_labels=True)

@@ -19,14 +19,15 @@ from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.assemble import first_of_many, label_map_of, volumes_of
 from napari_medseg.imaging.colours import luminance
 from napari_medseg.imaging.limits import refusing_damage
-from napari_medseg.imaging.tiff_pages import check_chain, check_series
+from napari_medseg.imaging.tiff_pages import check_chain, check_series, read_pages
 from napari_medseg.imaging.tiff_spacing import spacing_zyx_mm
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.imaging.watch import Tell, part, silent
 
 _MAX_SAMPLES = 4
 
 
-def read_tiff(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
+def read_tiff(path: Path, *, first_only: bool = False, tell: Tell = silent) -> tuple[Volume, ...]:
     """Read every volume of a TIFF file (time points, channels), or the first one alone.
 
     Axes follow the usual axial order. Spacing comes from ImageJ or OME metadata; else 1 mm is assumed and said.
@@ -38,22 +39,24 @@ def read_tiff(path: Path, *, first_only: bool = False) -> tuple[Volume, ...]:
         If a page lies outside the file, contradicts its tags, or holds something else than numbers.
     """
     with refusing_damage(path, "TIFF"), _complaints() as complaints:
-        stored, spacing, warnings = _read_stored(path, colours=True)
+        stored, spacing, warnings = _read_stored(path, colours=True, tell=part(tell, 0.0, 0.9))
         warnings = (*warnings, *_told(complaints, path.name))
         if first_only and len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
             stored = stored[:1].copy()
-        return volumes_of(path, stored, _axial_affine(spacing), warnings=warnings, sides_are_known=False)
+        return volumes_of(
+            path, stored, _axial_affine(spacing), warnings=warnings, sides_are_known=False, tell=part(tell, 0.9, 1.0)
+        )
 
 
-def read_tiff_label_map(path: Path) -> LabelMap:
+def read_tiff_label_map(path: Path, *, tell: Tell = silent) -> LabelMap:
     """Read a mask of whole numbers; a palette is ignored, colours are refused."""
     with refusing_damage(path, "TIFF"), _complaints() as complaints:
-        stored, spacing, warnings = _read_stored(path, colours=False)
+        stored, spacing, warnings = _read_stored(path, colours=False, tell=part(tell, 0.0, 0.9))
         warnings = (*warnings, *_told(complaints, path.name))
         if len(stored) > 1:
             warnings = (*warnings, first_of_many(path.name, len(stored)))
-        return label_map_of(path, stored[0], _axial_affine(spacing), warnings=warnings)
+        return label_map_of(path, stored[0], _axial_affine(spacing), warnings=warnings, tell=part(tell, 0.9, 1.0))
 
 
 class _Listener(logging.Handler):
@@ -92,7 +95,9 @@ def _axial_affine(spacing_zyx: tuple[float, float, float]) -> NDArray[np.float64
     return np.diag([-x, -y, z, 1.0])
 
 
-def _read_stored(path: Path, *, colours: bool) -> tuple[NDArray[Any], tuple[float, float, float], tuple[str, ...]]:
+def _read_stored(
+    path: Path, *, colours: bool, tell: Tell
+) -> tuple[NDArray[Any], tuple[float, float, float], tuple[str, ...]]:
     """Voxels (N, Z, Y, X), spacing (z, y, x) in mm, and warnings."""
     warnings: list[str] = []
     check_chain(path)
@@ -102,7 +107,7 @@ def _read_stored(path: Path, *, colours: bool) -> tuple[NDArray[Any], tuple[floa
         if len(tiff.series) > 1:
             warnings.append(f"{path.name} holds {len(tiff.series)} images of different size; this is the largest.")
         check_series(path, series, is_imagej=tiff.is_imagej)
-        data = series.asarray(maxworkers=1)
+        data = read_pages(path, series, tell)
         if data.dtype == np.float16:
             data = data.astype(np.float32)
         data, axes = _without_colours(path, series, data, warnings, wanted=colours)

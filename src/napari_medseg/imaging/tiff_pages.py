@@ -7,10 +7,15 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tifffile import TiffPageSeries
 
 from napari_medseg.errors import ImagingError
+from napari_medseg.imaging.content import Content
 from napari_medseg.imaging.limits import check_claim, check_memory
+from napari_medseg.imaging.voxels import native
+from napari_medseg.imaging.watch import Tell, silent
 
 _MAX_PAGES = 65_536
 _UNCOMPRESSED = 1
@@ -19,6 +24,8 @@ _MOST_FROM_A_BYTE = {_UNCOMPRESSED: 1, 5: 4096, 8: 1032, 32773: 64, 32946: 1032}
 _UNBOUNDED = 100_000
 # Some writers pad each strip to a multiple of this.
 _PADDING = 8
+# Below this a stack is read in a fraction of a second, and nobody need be told how far it is.
+_LEAST_WATCHED = 32 * 1024 * 1024
 
 
 def check_chain(path: Path) -> None:
@@ -71,6 +78,27 @@ def check_series(path: Path, series: TiffPageSeries, *, is_imagej: bool) -> None
     # ImageJ writes large stacks behind a single page, whose counts then cannot be right.
     if not (is_imagej and series.dataoffset is not None):
         _check_parts(name, size, series)
+
+
+def read_pages(path: Path, series: TiffPageSeries, tell: Tell) -> NDArray[Any]:
+    """Read a checked stack; a large one page by page where somebody watches."""
+    pages = series.pages
+    if tell is silent or series.nbytes < _LEAST_WATCHED or series.dtype is None or series.transform is not None:
+        return np.asarray(series.asarray(maxworkers=1))
+    if series.dataoffset is not None and series.dtype.kind in "iuf":
+        order: Any = series.keyframe.parent.byteorder
+        stored = np.empty(series.shape, series.dtype.newbyteorder(order))
+        with Content(path, series.dataoffset, "raw", tell=tell) as content:
+            content.fill(stored)
+        return native(stored)
+    if len(pages) < 2:
+        return np.asarray(series.asarray(maxworkers=1))
+    data = np.empty((len(pages), *series.keyframe.shape), series.dtype)
+    for index, page in enumerate(pages):
+        assert page is not None  # `check_series` refuses those
+        tell(index / len(pages))
+        page.asarray(out=data[index], maxworkers=1)
+    return data.reshape(series.shape)
 
 
 def _check_parts(name: str, size: int, series: TiffPageSeries) -> None:

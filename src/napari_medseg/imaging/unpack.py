@@ -14,6 +14,7 @@ from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.content import Content, Packing
 from napari_medseg.imaging.limits import check_claim, check_memory, in_words
 from napari_medseg.imaging.voxels import native
+from napari_medseg.imaging.watch import Tell, part, silent
 
 _MAX_TEXT = 64 * 1024 * 1024
 
@@ -41,7 +42,13 @@ class Source:
 
 
 def read_voxels(
-    name: str, sources: list[Source], shape: tuple[int, ...], dtype: np.dtype[Any], *, copies: int = 1
+    name: str,
+    sources: list[Source],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *,
+    copies: int = 1,
+    tell: Tell = silent,
 ) -> tuple[NDArray[Any], int]:
     """Read an array from one file, or from several that each hold an equal part of it.
 
@@ -57,6 +64,8 @@ def read_voxels(
         With the byte order on disk.
     copies : int
         How many such arrays the caller will hold, for the check of memory.
+    tell : callable
+        Called with the share done, 0 to 1.
 
     Returns
     -------
@@ -76,24 +85,24 @@ def read_voxels(
         raise ImagingError(
             f"{name} spreads {shape[::-1]} voxels over {len(sources)} files, which does not come out even"
         )
-    part = n_bytes // len(sources)
     if sources[0].packing in ("text", "hex"):
         return _read_text(name, sources, shape, dtype), 0
     check_claim(name, n_bytes, sum(_most_bytes(source) for source in sources))
     array = np.empty(shape, dtype)
     surplus = 0
-    for source, piece in zip(sources, array.reshape(len(sources), -1), strict=True):
-        surplus += _fill(source, piece, part)
+    n = len(sources)
+    for index, (source, piece) in enumerate(zip(sources, array.reshape(n, -1), strict=True)):
+        surplus += _fill(source, piece, n_bytes // n, part(tell, index / n, (index + 1) / n))
     return native(array), surplus
 
 
-def _fill(source: Source, piece: NDArray[Any], n_bytes: int) -> int:
+def _fill(source: Source, piece: NDArray[Any], n_bytes: int, tell: Tell) -> int:
     offset = source.offset
     if offset < 0:
         offset = source.path.stat().st_size - n_bytes
         if offset < 0:
             raise ImagingError(f"{source.path.name} ends too early; copy or export it again")
-    with Content(source.path, offset, _packing(source)) as content:
+    with Content(source.path, offset, _packing(source), tell=tell) as content:
         content.skip(source.skip)
         content.fill(piece)
         return content.finish()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _PICTURE = 96
 _LISTING = 0.6  # the share of the headers in the progress
+Progress = Callable[[float], None]
+ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +45,7 @@ class Offer:
     refusal : str
         Why it cannot be opened; empty where it can.
     read : callable
-        Returns its volumes (several for a cine).
+        Returns its volumes (several for a cine); takes ``progress`` and ``should_stop``.
     """
 
     name: str
@@ -53,11 +55,7 @@ class Offer:
     picture: NDArray[np.uint8]
     warnings: tuple[str, ...]
     refusal: str
-    read: Callable[[], tuple[Volume, ...]] = field(repr=False)
-
-
-Progress = Callable[[float], None]
-ShouldStop = Callable[[], bool]
+    read: Callable[[Progress, ShouldStop], tuple[Volume, ...]] = field(repr=False)
 
 
 def look_into(path: Path, *, progress: Progress, should_stop: ShouldStop) -> tuple[Volume, ...] | tuple[Offer, ...]:
@@ -74,12 +72,12 @@ def look_into(path: Path, *, progress: Progress, should_stop: ShouldStop) -> tup
 
     found = _series(path, progress, should_stop) if path.is_dir() else None
     if found is None or (len(found.series) == 1 and _has_others(path)):
-        volumes = read_volumes(path)
+        volumes = read_volumes(path, progress=progress, should_stop=should_stop)
     elif len(found.series) == 1:
         share = partial(_report_rest, progress)
         volumes = read_listed_series(found.series[0], found.notes, progress=share, should_stop=should_stop)
     else:
-        return (*_offers_of_series(found, progress, should_stop), *_others(path))
+        return (*_offers_of_series(found, progress, should_stop), *_others(path, should_stop))
     if should_stop():
         raise Cancelled("Stopped.")
     return volumes if len(volumes) == 1 else tuple(offer_of_volume(volume) for volume in volumes)
@@ -97,7 +95,7 @@ def offer_of_volume(volume: Volume) -> Offer:
         picture=picture_of(volume),
         warnings=volume.warnings,
         refusal="",
-        read=lambda: (volume,),
+        read=lambda _progress, _should_stop: (volume,),
     )
 
 
@@ -148,14 +146,16 @@ def _offer_of_series(info: SeriesInfo, notes: tuple[str, ...]) -> Offer:
         picture=info.thumbnail(),
         warnings=(*info.warnings, *notes),
         refusal=info.refusal,
-        read=lambda: _read_series(info, notes),
+        read=partial(_read_series, info, notes),
     )
 
 
-def _read_series(info: SeriesInfo, notes: tuple[str, ...]) -> tuple[Volume, ...]:
+def _read_series(
+    info: SeriesInfo, notes: tuple[str, ...], progress: Progress, should_stop: ShouldStop
+) -> tuple[Volume, ...]:
     from napari_medseg.imaging.files import read_listed_series
 
-    return read_listed_series(info, notes)
+    return read_listed_series(info, notes, progress=progress, should_stop=should_stop)
 
 
 def _has_others(path: Path) -> bool:
@@ -164,8 +164,8 @@ def _has_others(path: Path) -> bool:
     return bool(other_scan_files(path))
 
 
-def _others(path: Path) -> tuple[Offer, ...]:
+def _others(path: Path, should_stop: ShouldStop) -> tuple[Offer, ...]:
     """Scans of other formats beside the series."""
     from napari_medseg.imaging.files import read_other_scans
 
-    return tuple(offer_of_volume(volume) for volume in read_other_scans(path))
+    return tuple(offer_of_volume(volume) for volume in read_other_scans(path, should_stop=should_stop))

@@ -19,7 +19,7 @@ def read_path(
 
     if path.is_file() and may_be_mask(path):
         try:
-            label_map = read_mask_of(path, scans)
+            label_map = read_mask_of(path, scans, progress=ticket.report, should_stop=ticket.should_stop)
             if is_surely_mask(path) or looks_like_labels(label_map.data):
                 return label_map
         except ImagingError:
@@ -29,18 +29,18 @@ def read_path(
     first = found[0]
     # Beside an open scan a file with few values is a mask; alone it may be a phantom.
     if scans and path.is_file() and len(found) == 1 and isinstance(first, Volume) and has_few_values(first.data):
-        return read_mask_of(path, scans)
+        return read_mask_of(path, scans, should_stop=ticket.should_stop)
     return found
 
 
-def read_offer(offer: Offer, _ticket: Ticket) -> tuple[Volume, ...]:
+def read_offer(offer: Offer, ticket: Ticket) -> tuple[Volume, ...]:
     """Read an offered scan."""
-    return offer.read()
+    return offer.read(ticket.report, ticket.should_stop)
 
 
-def read_mask(path: Path, scans: tuple[Volume, ...], _ticket: Ticket) -> LabelMap:
+def read_mask(path: Path, scans: tuple[Volume, ...], ticket: Ticket) -> LabelMap:
     """Read a mask; contours are filled on the open scan that they name."""
-    return read_mask_of(path, scans)
+    return read_mask_of(path, scans, progress=ticket.report, should_stop=ticket.should_stop)
 
 
 def make_sample(_ticket: Ticket) -> tuple[Volume, ...]:

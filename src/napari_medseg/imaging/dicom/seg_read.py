@@ -21,6 +21,7 @@ from napari_medseg.imaging.dicom.references import references_of_seg
 from napari_medseg.imaging.limits import check_memory, refusing_damage
 from napari_medseg.imaging.orientation import to_memory
 from napari_medseg.imaging.volume import LabelMap
+from napari_medseg.imaging.watch import Tell, silent
 
 LABEL_NOTE = "label "
 _SAME_COSINE = 1e-3
@@ -47,7 +48,7 @@ class _Segments:
     colours: dict[int, tuple[float, float, float]] = field(default_factory=dict)
 
 
-def read_dicom_seg(path: str | Path) -> LabelMap:
+def read_dicom_seg(path: str | Path, *, tell: Tell = silent) -> LabelMap:
     """Read a DICOM segmentation.
 
     Slices without any frame are background; the grid reaches from the first to the last frame that is stored.
@@ -64,7 +65,7 @@ def read_dicom_seg(path: str | Path) -> LabelMap:
         try:
             opened = open_dicom(path)
             _check_kind(opened)
-            return _label_map(opened)
+            return _label_map(opened, tell)
         except NotDicom:
             raise ImagingError(f"{path.name} is not a DICOM file; choose a mask") from None
         except DamagedDicom as error:
@@ -85,7 +86,7 @@ def _check_kind(opened: DicomFile) -> None:
         raise DamagedDicom("it does not say where its frames lie (Per-Frame Functional Groups Sequence)")
 
 
-def _label_map(opened: DicomFile) -> LabelMap:
+def _label_map(opened: DicomFile, tell: Tell) -> LabelMap:
     elements = opened.elements
     file = image_file(opened)
     planes = enhanced_planes(elements, file)
@@ -105,7 +106,7 @@ def _label_map(opened: DicomFile) -> LabelMap:
     dtype = np.uint8 if highest <= 255 else np.uint16
     check_memory(opened.path.name, shape, int(np.prod(shape)) * np.dtype(dtype).itemsize)
     data = np.zeros(shape, dtype)
-    _paint(data, planes, grid, elements, segments, warnings)
+    _paint(data, planes, grid, elements, segments, warnings, tell)
     array, affine, disk = to_memory(data.transpose(2, 1, 0), grid.affine_ijk)
     colours = {"colours": segments.colours} if segments.colours else {}
     metadata: Mapping[str, Any] = MappingProxyType({"references": references_of_seg(elements), **colours})
@@ -185,13 +186,15 @@ def _paint(
     elements: Elements,
     segments: _Segments,
     warnings: list[str],
+    tell: Tell,
 ) -> None:
     kind = elements.text(0x00620001)
     reader = FrameReader(planes[0].file)
     if kind == "LABELMAP":
         table = np.zeros(65536, data.dtype)
         table[list(segments.labels)] = list(segments.labels.values())
-        for plane, slot in zip(planes, grid.slots, strict=True):
+        for n_done, (plane, slot) in enumerate(zip(planes, grid.slots, strict=True)):
+            tell(n_done / len(planes))
             data[slot] = table[reader.frame(plane.frame)]
         return
     threshold = 1.0
@@ -199,7 +202,9 @@ def _paint(
         threshold = 0.5 * (elements.integer(0x0062000E) or 255)
         warnings.append("The segments are fractional: voxels of at least one half were taken.")
     n_overlapping = 0
-    for plane, slot, segment in zip(planes, grid.slots, _segment_of_frames(elements, len(planes)), strict=True):
+    numbers = _segment_of_frames(elements, len(planes))
+    for n_done, (plane, slot, segment) in enumerate(zip(planes, grid.slots, numbers, strict=True)):
+        tell(n_done / len(planes))
         if segment not in segments.labels:
             raise DamagedDicom(f"frame {plane.frame + 1} belongs to segment {segment}, which is not described")
         is_marked = reader.frame(plane.frame) >= threshold
