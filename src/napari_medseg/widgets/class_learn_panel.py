@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 
 from napari_medseg.session.learn_classes import FAMILIES, ClassLearnController, Way
-from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.run_view import RunView
 from napari_medseg.widgets.step import button, column, dim, row
 from napari_medseg.widgets.version_list import VersionList
-
-_POLL_MS = 100
 
 
 class ClassLearnPanel(QWidget):
@@ -36,7 +33,6 @@ class ClassLearnPanel(QWidget):
 
     def set_look(self, look: Look) -> None:
         """Redraw in the theme's colours."""
-        self._start.setIcon(icon("wand", look.on_accent, off=look.faint))
         self._run.set_look(look)
         self._versions.set_look(look)
         self.draw()
@@ -47,32 +43,23 @@ class ClassLearnPanel(QWidget):
         self._draw_ways()
         missing = controller.missing()
         self._family.setText(missing or FAMILIES[controller.labelling.task])
-        self._start.setVisible(not is_running)
-        self._start.setEnabled(not missing)
         self._way.setEnabled(not is_running)
-        self._cancel.setVisible(is_running)
-        self._run.draw()
+        self._run.draw(can_start=not missing)
         self._versions.draw()
 
     def _build(self) -> None:
         self._family, self._way = dim(), QComboBox()
         self._way.currentIndexChanged.connect(self._on_way)
-        self._start = button(
+        start = button(
             "Train classifier",
             "Learn to tell the classes apart. It is only used if it is better on cases it has not seen",
             role="main",
         )
-        self._start.clicked.connect(self._on_start)
-        self._cancel = button("Cancel", "Stop; nothing is changed")
-        self._cancel.clicked.connect(self._on_cancel)
-        self._run, self._versions = RunView(self.controller), VersionList(self.controller)
-        self._timer = QTimer(self)
-        self._timer.setInterval(_POLL_MS)
-        self._timer.timeout.connect(self._on_tick)
+        self._run = RunView(self.controller, start, self.controller.start, cancel_tip="Stop; nothing is changed")
+        self._versions = VersionList(self.controller)
         layout = column(self)
         layout.addWidget(self._family)
         layout.addLayout(row(QLabel("Learn by"), self._way, stretch=1))
-        layout.addLayout(row(self._start, self._cancel, stretch=0))
         layout.addWidget(self._run)
         layout.addWidget(self._versions)
 
@@ -92,19 +79,3 @@ class ClassLearnPanel(QWidget):
     def _on_way(self, index: int) -> None:
         if 0 <= index < len(self._ways):
             self.controller.way = self._ways[index]
-
-    def _on_start(self) -> None:
-        self.controller.start()
-        if self.controller.is_running:
-            self._timer.start()
-
-    def _on_cancel(self) -> None:
-        self._cancel.setEnabled(False)
-        self._run.say("Stopping")
-        self.controller.cancel()
-
-    def _on_tick(self) -> None:
-        if not self.controller.poll():
-            self._timer.stop()
-            self._cancel.setEnabled(True)
-            self.draw()

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QCheckBox,
-    QComboBox,
-    QFileDialog,
-    QHeaderView,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_medseg.followup.matching import Row, State
 from napari_medseg.followup.settings import CompareSettings
@@ -26,6 +15,7 @@ from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.step import Step, button, column, dim, row
+from napari_medseg.widgets.tables import TO_THE_RIGHT, fit_rows, table_with
 
 NAME, STATE, PRIOR, NOW, LONG, SCORE = range(6)
 _HEADINGS = {
@@ -37,7 +27,7 @@ _HEADINGS = {
     SCORE: ("Δ", "Change score of the Siamese network: 0 the same lesion, 1 quite another; small changes stay near 0"),
 }
 _COLOURS = {State.NEW: "warning", State.GROWN: "warning", State.SHRUNK: "good", State.RESOLVED: "good"}
-_ROW, _MOST_ROWS = 26, 10
+_MOST_ROWS = 10
 _EMPTY = "Open the prior visit too (Open file… or drag it into the window), then turn back to the current scan."
 
 
@@ -126,7 +116,9 @@ class ComparePage(QWidget):
 
     def _result_panel(self) -> QWidget:
         panel = QWidget()
-        self._table = self._made_table()
+        self._table = table_with([*_HEADINGS.values()], name="Lesions of both visits", stretched=NAME)
+        self._table.currentCellChanged.connect(lambda index, *_others: self._go_to(index))
+        self._table.cellClicked.connect(lambda index, _column: self._go_to(index))
         self._take = button(
             "Take proposal over", "Make the proposed lesions lesions of this scan, as one undoable step"
         )
@@ -147,28 +139,6 @@ class ComparePage(QWidget):
         body.addWidget(self._save)
         return panel
 
-    def _made_table(self) -> QTableWidget:
-        table = QTableWidget(0, len(_HEADINGS))
-        table.setAccessibleName("Lesions of both visits")
-        table.verticalHeader().hide()
-        table.setShowGrid(False)
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        table.verticalHeader().setDefaultSectionSize(_ROW)
-        header = table.horizontalHeader()
-        header.setMinimumSectionSize(20)
-        for at, (title, tip) in _HEADINGS.items():
-            heading = QTableWidgetItem(title)
-            heading.setToolTip(tip)
-            table.setHorizontalHeaderItem(at, heading)
-            header.setSectionResizeMode(at, QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
-        table.currentCellChanged.connect(lambda index, *_others: self._go_to(index))
-        table.cellClicked.connect(lambda index, _column: self._go_to(index))
-        return table
-
     def _draw_table(self) -> None:
         found = self.controller.found
         rows = found.rows if found is not None else ()
@@ -181,12 +151,11 @@ class ComparePage(QWidget):
                 if at == STATE and self._look is not None:
                     item.setForeground(QColor(getattr(self._look, _COLOURS.get(each.state, "text"))))
                 if at > STATE:
-                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                    item.setTextAlignment(TO_THE_RIGHT)
                 self._table.setItem(index, at, item)
         self._table.blockSignals(False)
         self._table.setColumnHidden(SCORE, all(each.change_score is None for each in rows))
-        self._table.setFixedHeight((min(_MOST_ROWS, len(rows)) + 1) * _ROW + 4)
-        self._table.setVisible(bool(rows))
+        fit_rows(self._table, _MOST_ROWS)
         self._save.setEnabled(bool(rows))
         self._take.setVisible(found is not None and found.proposed_on == "current")
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QFileDialog,
-    QHeaderView,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_medseg.learning.effort import Effort
 from napari_medseg.session.compare import CompareController
@@ -22,9 +14,10 @@ from napari_medseg.widgets.effort_plot import EffortPlot
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import GAP, Look
 from napari_medseg.widgets.step import button, dim, row
+from napari_medseg.widgets.tables import TO_THE_RIGHT, fit_rows, table_with
 
 PIN, SCAN, SECONDS, VOXELS, CLICKS = range(5)
-_ROW, _MOST_ROWS = 26, 6
+_MOST_ROWS = 6
 _HEADINGS = {
     PIN: ("", "Pinned cases do not teach: no new version may get worse on them. Click to pin or unpin."),
     SCAN: ("Scan", "The corrected scan, newest at the top"),
@@ -77,8 +70,7 @@ class EffortPanel(QWidget):
         self._table.setRowCount(len(self._cases))
         for index, case in enumerate(self._cases):
             self._draw_row(index, case)
-        self._table.setFixedHeight((min(_MOST_ROWS, len(self._cases)) + 1) * _ROW + 4)
-        self._table.setVisible(bool(self._cases))
+        fit_rows(self._table, _MOST_ROWS)
         self._empty.setVisible(not self._cases)
         self._plot.show_means(self.controller.means())
         self._save.setEnabled(bool(self._cases))
@@ -90,7 +82,8 @@ class EffortPanel(QWidget):
         self._open.toggled.connect(self._on_open)
         self._body, self._plot = QWidget(), EffortPlot()
         self._empty = dim("No correction yet: accept one first.")
-        self._table = self._made_table()
+        self._table = table_with([*_HEADINGS.values()], name="Accepted corrections", stretched=SCAN)
+        self._table.cellClicked.connect(self._on_clicked)
         self._compare = button(
             "Compare versions", "Show what the old and the new version answer on the selected case, side by side"
         )
@@ -111,28 +104,6 @@ class EffortPanel(QWidget):
         layout.addWidget(self._body)
         self._body.hide()
 
-    def _made_table(self) -> QTableWidget:
-        table = QTableWidget(0, len(_HEADINGS))
-        table.setAccessibleName("Accepted corrections")
-        table.verticalHeader().hide()
-        table.setShowGrid(False)
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        table.verticalHeader().setDefaultSectionSize(_ROW)
-        table.setIconSize(QSize(16, 16))
-        header = table.horizontalHeader()
-        header.setMinimumSectionSize(20)
-        for column, (title, tip) in _HEADINGS.items():
-            heading = QTableWidgetItem(title)
-            heading.setToolTip(tip)
-            table.setHorizontalHeaderItem(column, heading)
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(SCAN, QHeaderView.ResizeMode.Stretch)
-        table.cellClicked.connect(self._on_clicked)
-        return table
-
     def _draw_row(self, index: int, case: Effort) -> None:
         about = f"{case.correction}: proposed by {case.model}, accepted {case.created[:16].replace('T', ' ')} UTC"
         texts = {SCAN: case.scan, SECONDS: f"{case.seconds:.0f}", VOXELS: str(case.voxels), CLICKS: str(case.clicks)}
@@ -140,7 +111,7 @@ class EffortPanel(QWidget):
             item = QTableWidgetItem(texts.get(column, ""))
             item.setToolTip(about)
             if column > SCAN:
-                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                item.setTextAlignment(TO_THE_RIGHT)
             self._table.setItem(index, column, item)
         pin = self._table.item(index, PIN)
         if self._look is not None:

@@ -8,9 +8,7 @@ from pathlib import Path
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices, QPixmap, QResizeEvent
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QFileDialog,
-    QHeaderView,
     QLabel,
     QSizePolicy,
     QTableWidget,
@@ -24,9 +22,9 @@ from napari_medseg.imaging.durable import write_bytes_durably
 from napari_medseg.session.evaluate import Evaluated, Row
 from napari_medseg.widgets.look import INDENT, Look, stylesheet
 from napari_medseg.widgets.step import button, dim, row
+from napari_medseg.widgets.tables import ROW_HEIGHT, TO_THE_RIGHT, table_with
 
 _SIZE = (1040, 760)
-_ROW = 26
 
 
 class EvaluationWindow(QWidget):
@@ -70,7 +68,7 @@ class EvaluationWindow(QWidget):
         layout.addWidget(dim(f"{self.evaluated.sentence} In brackets: 95 % intervals from resampled patients."))
         layout.addWidget(self._picture)
         means, cases = table_of(self.evaluated.means, "Figures"), table_of(self.evaluated.cases, "Cases")
-        means.setMaximumHeight((len(self.evaluated.means) + 1) * _ROW + 8)
+        means.setMaximumHeight((len(self.evaluated.means) + 1) * ROW_HEIGHT + 8)
         layout.addWidget(means)
         layout.addWidget(cases, 1)
         layout.addWidget(self._said)
@@ -124,25 +122,16 @@ class _Picture(QLabel):
 def table_of(rows: Sequence[Row], name: str) -> QTableWidget:
     """Return a table of rows that have the same columns; numbers stand to the right."""
     columns = list(rows[0]) if rows else []
-    table = QTableWidget(len(rows), len(columns))
-    table.setAccessibleName(name)
-    table.setHorizontalHeaderLabels([str(each).replace("_", " ") for each in columns])
-    table.verticalHeader().hide()
-    table.verticalHeader().setDefaultSectionSize(_ROW)
-    table.setShowGrid(False)
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    table = table_with([(str(each).replace("_", " "), "") for each in columns], name=name)
+    table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+    table.setRowCount(len(rows))
     for line, each in enumerate(rows):
         for at, column in enumerate(columns):
             text = _shown(each[column])
             item = QTableWidgetItem(text.replace("_", " ") if column == "figure" else text)
             if at:
-                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                item.setTextAlignment(TO_THE_RIGHT)
             table.setItem(line, at, item)
-    header = table.horizontalHeader()
-    header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    if columns:
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
     return table
 
 

@@ -9,14 +9,12 @@ from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 from napari_medseg.errors import MedSegError
 from napari_medseg.learning.settings import SHOWN_SETTINGS, FineTuneSettings
 from napari_medseg.session.learn import LearnController
-from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.run_view import RunView
 from napari_medseg.widgets.settings_form import SettingsForm
 from napari_medseg.widgets.step import button, column, dim, row
 from napari_medseg.widgets.version_list import VersionList
 
-_POLL_MS = 100
 _RECOUNT_MS = 2000
 
 
@@ -45,7 +43,6 @@ class LearnPanel(QWidget):
     def set_look(self, look: Look) -> None:
         """Redraw in the theme's colours."""
         self._look = look
-        self._start.setIcon(icon("wand", look.on_accent, off=look.faint))
         for widget in (self._run, self._versions, *self._further):
             widget.set_look(look)
         self.draw()
@@ -54,12 +51,9 @@ class LearnPanel(QWidget):
         """Draw what the controller knows now."""
         n, is_running = self.controller.n_corrections(), self.controller.is_running
         self._count.setText(_counted(n))
-        self._start.setEnabled(n > 0 and not is_running)
-        self._start.setVisible(not is_running)
         self._strategy.setEnabled(not is_running)
         self.form.native.setEnabled(not is_running)
-        self._cancel.setVisible(is_running)
-        self._run.draw()
+        self._run.draw(can_start=n > 0)
         self._versions.draw()
 
     def showEvent(self, event: QShowEvent | None) -> None:
@@ -84,50 +78,37 @@ class LearnPanel(QWidget):
         self._more = button("More settings", "What the strategy otherwise chooses; empty fields stay automatic")
         self._more.setCheckable(True)
         self._more.toggled.connect(self.form.native.setVisible)
-        self._start = button(
+        start = button(
             "Fine-tune on corrections",
             "Teach the model your corrections. It is only used if it is better on cases it has not seen",
             role="main",
         )
-        self._start.clicked.connect(self._on_start)
-        self._cancel = button("Cancel", "Stop; nothing is changed, and a new start goes on from there")
-        self._cancel.clicked.connect(self._on_cancel)
-        self._run, self._versions = RunView(self.controller), VersionList(self.controller)
+        self._run = RunView(
+            self.controller,
+            start,
+            self._begin,
+            cancel_tip="Stop; nothing is changed, and a new start goes on from there",
+        )
+        self._versions = VersionList(self.controller)
         layout = column(self)
         layout.addWidget(self._count)
         layout.addLayout(row(QLabel("Strategy"), self._strategy, stretch=1))
         layout.addWidget(self._more)
         layout.addWidget(self.form.native)
-        layout.addLayout(row(self._start, self._cancel, stretch=0))
         for widget in (self._run, self._versions, *self._further):
             layout.addWidget(widget)
-        self._timer, self._recount = QTimer(self), QTimer(self)
-        self._timer.setInterval(_POLL_MS)
-        self._timer.timeout.connect(self._on_tick)
+        self._recount = QTimer(self)
         self._recount.setInterval(_RECOUNT_MS)
         self._recount.timeout.connect(self._on_recount)
         self._on_strategy()
 
-    def _on_start(self) -> None:
+    def _begin(self) -> None:
         try:
             options = self.form.arguments()
         except MedSegError as error:
             self.controller.session.message = f"{error}."
             return
         self.controller.start(self._strategy.currentData(), options)
-        if self.controller.is_running:
-            self._timer.start()
-
-    def _on_cancel(self) -> None:
-        self._cancel.setEnabled(False)
-        self._run.say("Stopping")
-        self.controller.cancel()
-
-    def _on_tick(self) -> None:
-        if not self.controller.poll():
-            self._timer.stop()
-            self._cancel.setEnabled(True)
-            self.draw()
 
     def _on_recount(self) -> None:
         if _counted(self.controller.n_corrections()) != self._count.text():

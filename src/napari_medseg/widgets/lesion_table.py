@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QPoint, QSize, Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
     QHeaderView,
     QMenu,
-    QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -21,6 +20,7 @@ from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.step import dim
+from napari_medseg.widgets.tables import TO_THE_RIGHT, fit_rows, table_with
 
 VISIBLE, COLOUR, NAME, VOLUME, LOCKED, DELETE = range(6)
 _ROW, _MOST_ROWS = 28, 6
@@ -54,24 +54,15 @@ class LesionTable(QWidget):
         self._draw()
 
     def _build(self) -> None:
-        self._table = QTableWidget(0, 6)
-        table = self._table
+        table = self._table = table_with([("", "")] * 6, name="Lesions", stretched=NAME, row_height=_ROW)
         table.setObjectName("lesions")
-        table.verticalHeader().hide()
-        table.horizontalHeader().hide()
-        table.setShowGrid(False)
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        table.verticalHeader().setDefaultSectionSize(_ROW)
-        table.setIconSize(QSize(16, 16))
+        table.setEditTriggers(
+            QAbstractItemView.EditTrigger.DoubleClicked | QAbstractItemView.EditTrigger.EditKeyPressed
+        )
         table.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        header = table.horizontalHeader()
-        header.setMinimumSectionSize(20)
         for column, width in ((VISIBLE, 28), (COLOUR, 26), (VOLUME, 76), (LOCKED, 28), (DELETE, 28)):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
+            table.horizontalHeader().setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
             table.setColumnWidth(column, width)
-        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
         table.cellClicked.connect(self._on_clicked)
         table.itemChanged.connect(self._on_edited)
         table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
@@ -91,9 +82,8 @@ class LesionTable(QWidget):
             if lesion.label == self.session.active_label:
                 self._table.selectRow(index)
         self._is_drawing = False
-        self._table.setVisible(bool(lesions))
         self._empty.setVisible(not lesions)
-        self._table.setFixedHeight(min(_MOST_ROWS, len(lesions)) * _ROW + 4)
+        fit_rows(self._table, _MOST_ROWS)
 
     def _draw_row(self, index: int, lesion: Lesion) -> None:
         look = self._look
@@ -105,7 +95,7 @@ class LesionTable(QWidget):
         self._cell(index, NAME, text=lesion.name, tip="Double click to rename", editable=True)
         ml = self.services.table.volume_ml(lesion.label)
         volume = self._cell(index, VOLUME, text=f"{ml:.2f} ml" if ml else "empty", tip="Volume")
-        volume.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        volume.setTextAlignment(TO_THE_RIGHT)
         lock_tip = "Unlock" if lesion.locked else "Lock: no prediction or brush changes it"
         self._cell(index, LOCKED, tip=lock_tip, picture=key)
         self._cell(index, DELETE, tip="Delete this lesion (undo brings it back)", picture=icon("trash", faint))
