@@ -23,6 +23,7 @@ from napari_medseg.session.reading import make_sample, read_mask, read_offer, re
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
 from napari_medseg.session.sources import fingerprint
+from napari_medseg.session.stage import belong_together
 from napari_medseg.session.work import Editor, ScanWork
 
 
@@ -192,7 +193,10 @@ class OpenController:
             work = ScanWork(volume, acquisition_axis(volume))
             work.fingerprint = fingerprint(volume)
             self.works = (*self.works, work)
-        self.session.message = f"{volume.name or 'The scan'} is open: click on the lesion."
+        before, waits = self.session.volume, ""
+        if before is not None and not belong_together(before, volume):
+            waits = f" '{before.name or 'The scan before'}' waits in the list of scans."
+        self.session.message = f"{volume.name or 'The scan'} is open: click on the lesion.{waits}"
         self._turn_to(work)
 
     def close(self, volume: Volume) -> None:

@@ -13,7 +13,7 @@ from napari.utils.color import ColorValue
 from napari_medseg.imaging.orientation import acquisition_axis
 from napari_medseg.widgets import key_bindings, preferences
 from napari_medseg.widgets.orientation_letters import EDGES, PLANES, edge_letters, upright_orientation
-from napari_medseg.widgets.scan_layers import scan_layer, show_plane, shown_volume, volume_of
+from napari_medseg.widgets.scan_layers import centre_on, scan_layer, show_plane, shown_volume, volume_of
 from napari_medseg.widgets.scan_texts import describe_position, describe_scan
 
 if TYPE_CHECKING:
@@ -131,11 +131,11 @@ class Furniture:
             )
         layer = scan_layer(viewer)
         volume = volume_of(layer) if layer is not None else None
-        if volume is not None:
+        if layer is not None and volume is not None:
             self._order = ()
             show_plane(viewer, PLANES[acquisition_axis(volume)])
             self._stand_upright(viewer)
-            _centre(viewer, layer)
+            centre_on(viewer, layer)
         key_bindings.bind(viewer)
 
     def _leave(self, viewer: ViewerModel) -> None:
@@ -196,15 +196,6 @@ class Furniture:
 
 def _key(place: str) -> str:
     return f"medseg_{place}"
-
-
-def _centre(viewer: ViewerModel, layer: Image | None) -> None:
-    if layer is None:
-        return
-    middle = layer.data_to_world([(n - 1) // 2 for n in layer.data.shape])
-    offset = viewer.dims.ndim - 3
-    viewer.dims.set_point([offset, offset + 1, offset + 2], middle)
-    viewer.reset_view()
 
 
 def _face_the_patient(viewer: ViewerModel) -> None:

@@ -22,7 +22,8 @@ from napari_medseg.session.open import volume_of_array
 from napari_medseg.session.services import Services
 from napari_medseg.session.work import ScanWork
 from napari_medseg.widgets import scan_view
-from napari_medseg.widgets.overlay import Overlay, Shown
+from napari_medseg.widgets.overlay import Overlay
+from napari_medseg.widgets.stage import Shown, Stage
 from napari_medseg.widgets.strokes import StrokeRecorder, Touched
 
 OPACITY = 0.45
@@ -54,6 +55,7 @@ class LayerBridge:
         self._labels: dict[int, Labels] = {}
         self._recorders: dict[int, StrokeRecorder] = {}
         self._writing = False
+        self._stage = Stage(viewer)
         self._overlay = Overlay(viewer, services.display, self._say)
         session = self.session
         session.events.volume.connect(self._on_volume)
@@ -183,6 +185,7 @@ class LayerBridge:
     def _close(self, volume: Volume) -> None:
         work = next((work for work in self.services.opening.works if work.volume is volume), None)
         self.services.opening.close(volume)
+        self._stage.forget(volume)
         labels = self._labels.get(id(work)) if work is not None else None
         if labels is not None and labels in self.viewer.layers:
             with self._writes():
@@ -191,20 +194,24 @@ class LayerBridge:
     def _on_volume(self, volume: Volume | None) -> None:
         if volume is None:
             return
+        self._stage.leave()
         if id(volume) not in self._images:
             with self._writes():
                 self._images[id(volume)] = scan_view.add_volume(self.viewer, volume)
         self.activate()
         with self._writes():
-            self._overlay.turn_to(volume, self._shown())
+            here = self._stage.turn_to(volume, self._shown())
+            # other plugins' layers stay where they were put
+            self._overlay.turn_to(volume, [shown for shown in here if scan_view.volume_of(shown.image) is not None])
+            self._stage.look_at(volume, self._images[id(volume)])
         self.bound.emit(self.labels)
 
     def _shown(self) -> list[Shown]:
-        """Open scans of this plugin with their layers; other plugins' layers stay where they were put."""
+        """Open scans with their layers."""
         found = []
         for work in self.services.opening.works:
             image = self._images.get(id(work.volume))
-            if isinstance(image, Image) and scan_view.volume_of(image) is not None:
+            if isinstance(image, Image):
                 found.append(Shown(work.volume, image, self._labels.get(id(work))))
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
@@ -88,7 +89,7 @@ class OpenPanel(QWidget):
         self._draw_icons()
         self._scans.setVisible(len(scans) > 1)
         self._scans.clear()
-        self._scans.addItems([scan.name or "scan" for scan in scans])
+        self._scans.addItems(distinct_names(scans))
         if volume is not None:
             self._scans.setCurrentIndex(next(i for i, scan in enumerate(scans) if scan is volume))
 
@@ -163,6 +164,16 @@ def dropped_paths(event: QDropEvent | None) -> list[Path]:
         return []
     paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
     return sorted(distinct_paths(paths), key=may_be_mask) if paths else []
+
+
+def distinct_names(scans: Sequence[Volume]) -> list[str]:
+    """Return the scans' names, with their folder where several are called the same."""
+    names = [scan.name or "scan" for scan in scans]
+    folders = [scan.path.parent.name if scan.path is not None else "" for scan in scans]
+    return [
+        f"{name} ({folder})" if folder and names.count(name) > 1 else name
+        for name, folder in zip(names, folders, strict=True)
+    ]
 
 
 def describe(volume: Volume) -> str:

@@ -7,7 +7,6 @@ from its own voxels. It is resampled for display; its own voxels stay what model
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from napari_medseg.imaging.dicom.source import dicom_source
 from napari_medseg.imaging.frames import frame_of, place_in, turned_into
 from napari_medseg.session.runner import Runner, Ticket
 from napari_medseg.widgets.scan_layers import SUFFIX, volume_of
+from napari_medseg.widgets.stage import Shown
 from napari_medseg.widgets.windows import modality_of
 
 if TYPE_CHECKING:
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from napari_medseg.imaging.volume import Volume
 
 PET_COLORMAP, PET_OPACITY = "inferno", 0.5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """One open scan with the layers that show it."""
-
-    volume: Volume
-    image: Image
-    labels: Labels | None
 
 
 class Overlay:
@@ -69,7 +60,7 @@ class Overlay:
                 turned.append(shown)
             if shown.labels is not None and placed is None:
                 self._hide(shown.labels)  # lesions are painted on their own voxels alone
-        self._raise(volume)
+        self._raise(volume, scans)
         strange = [shown.volume.name for shown in scans if _is_of_another_frame(shown.volume, volume)]
         if strange:
             self._say(
@@ -117,9 +108,9 @@ class Overlay:
         if id(layer) in self._hidden:
             layer.visible = self._hidden.pop(id(layer))
 
-    def _raise(self, volume: Volume) -> None:
+    def _raise(self, volume: Volume, scans: Sequence[Shown]) -> None:
         """Lay all scans under the lesions: the open one over the other opaque ones, PET over it as a glow."""
-        images = [layer for layer in self.viewer.layers if isinstance(layer, Image) and volume_of(layer) is not None]
+        images = [shown.image for shown in scans if shown.image in self.viewer.layers]
         anatomy = [layer for layer in images if not _is_pet(layer)]
         pets = [layer for layer in images if _is_pet(layer)]
         if len(images) < 2:

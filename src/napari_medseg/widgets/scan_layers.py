@@ -14,6 +14,7 @@ SUFFIX = " (resampled for display)"
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
     from napari_medseg.imaging.volume import Volume
 
@@ -71,6 +72,14 @@ def show_plane(viewer: ViewerModel, plane: Plane) -> None:
     offset = viewer.dims.ndim - 3
     if offset >= 0:
         viewer.dims.order = (*range(offset), *(axis + offset for axis in UPRIGHT[plane]))
+
+
+def centre_on(viewer: ViewerModel, layer: Layer) -> None:
+    """Show the middle slices of a scan's layer, as large as the canvas allows."""
+    middle = layer.data_to_world([(n - 1) // 2 for n in layer.data.shape])
+    offset = viewer.dims.ndim - len(middle)
+    viewer.dims.set_point([offset + axis for axis in range(len(middle))], middle)
+    viewer.fit_to_view(layers=[layer])
 
 
 def plane_of(viewer: ViewerModel) -> Plane | None:
