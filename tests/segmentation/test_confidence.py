@@ -9,7 +9,8 @@ import torch
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.segmentation.automatic import labels_with_confidence
 from napari_medseg.segmentation.classical import GeodesicSegmenter
-from napari_medseg.segmentation.confidence import confidence_of, doubtful_regions, without_doubt_at
+from napari_medseg.segmentation.confidence import confidence_of, without_doubt_at
+from napari_medseg.segmentation.doubt import doubtful_regions, reach_of
 from napari_medseg.segmentation.prompts import Click
 
 SPACING = (2.0, 1.0, 1.0)
@@ -99,3 +100,32 @@ def test_answers_carry_their_confidence() -> None:
     sure = mask.confidence.whole(mask.data.shape)
     assert sure[15, 30, 35] == 1
     assert sure.min() < 0.8 < np.median(sure)
+
+
+def test_doubt_round_a_large_lesion_falls_into_places_that_an_eye_can_judge() -> None:
+    shape, spacing = (50, 70, 70), (3.0, 2.0, 2.0)
+    z, y, x = np.ogrid[tuple(slice(0, n) for n in shape)]
+    distance = (((z - 25) * 3) ** 2 + ((y - 35) * 2) ** 2 + ((x - 35) * 2) ** 2) ** 0.5
+    probability = np.clip(1 - (distance - 30) / 30, 0, 1)  # a border 30 mm wide all round
+    probability[40:44, 30:40, 30:40] = 0.5
+    mask = probability > 0.5
+    found = doubtful_regions(confidence_of(probability, mask, whole(shape)), spacing, reach_mm=reach_of(380.0))
+    assert 2 < len(found) <= 9
+    assert max(region.volume_ml for region in found) < 60, "one of at most 1.5 times the reach"
+    gains = [region.gain_ml for region in found]
+    assert gains == sorted(gains, reverse=True)
+    assert 0 < gains[0] < 0.5 * found[0].volume_ml
+
+
+def test_the_slice_with_most_doubt_is_shown() -> None:
+    probability = np.zeros((20, 30, 30))
+    probability[5:15, 5:25, 5:25] = 1.0
+    probability[8:12, 10:16, 10:16] = 0.75
+    probability[10, 10:16, 10:16] = 0.5
+    confidence = confidence_of(probability, probability > 0.5, whole(probability.shape))
+    assert doubtful_regions(confidence, (2.0, 1.0, 1.0))[0].index[0] == 10
+
+
+@pytest.mark.parametrize(("lesion_ml", "expected"), [(0.0, 5.0), (33.5, 10.0), (620.0, 18.0)])
+def test_a_place_is_half_as_wide_as_its_lesion_within_limits(lesion_ml: float, expected: float) -> None:
+    assert reach_of(lesion_ml) == pytest.approx(expected, rel=0.01)

@@ -93,9 +93,9 @@ def test_it_leads_from_the_largest_to_the_next_and_round(session, editor, doubt,
     assert holds(BIG, seen[0])
     assert holds(SMALL, seen[1])
     assert seen[2] == seen[0]
-    assert session.message.startswith("Doubtful region 1 of 2, ")
-    assert float(session.message.split(", ")[1].split()[0]) == pytest.approx(8 * 12 * 12 * 2 / 1000, rel=0.3)
-    assert session.message.endswith(" ml.")
+    assert session.message.startswith("Doubtful region 1 of 2: ")
+    assert float(session.message.split(": ")[1].split()[0]) == pytest.approx(8 * 12 * 12 * 2 / 1000, rel=0.3)
+    assert session.message.endswith(" ml at the right border of the lesion.")
 
 
 def test_what_was_painted_is_settled(session, editor, doubt, seen):

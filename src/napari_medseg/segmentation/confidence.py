@@ -1,11 +1,9 @@
-"""How sure a model is of each voxel, and the places that are worth a second look."""
+"""How sure a model is of each voxel, and where its doubt is more than that of any border."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import cc3d
 import edt
 import numpy as np
 from numpy.typing import NDArray
@@ -16,28 +14,10 @@ from napari_medseg.segmentation.views import prompts_in_array
 
 DOUBTFUL = 0.8
 _THICKER, _THIN, _BLUR = 1.25, 0.3, 0.04
-_MOST_REGIONS = 9
-_LEAST_SHARE = 0.03
 _CERTAIN_MM = 3.0
 _CERTAIN, _SURE = 255, 243
 
 Region = tuple[slice, slice, slice]
-
-
-@dataclass(frozen=True, slots=True)
-class DoubtfulRegion:
-    """A place where the model is not sure.
-
-    Parameters
-    ----------
-    index : tuple of int
-        Its deepest voxel ``(z, y, x)`` in the scan's array.
-    volume_ml : float
-        How large it is.
-    """
-
-    index: tuple[int, int, int]
-    volume_ml: float
 
 
 def confidence_of(probability: NDArray[np.floating], mask: NDArray[np.generic], region: Sequence[slice]) -> Confidence:
@@ -82,16 +62,12 @@ def without_doubt_at(
     return Confidence(values, confidence.region)
 
 
-def doubtful_regions(
-    confidence: Confidence,
-    spacing_mm: Sequence[float],
-    *,
-    settled: NDArray[np.bool_] | None = None,
-) -> tuple[DoubtfulRegion, ...]:
-    """Places where the model is not sure, the largest first.
+def thick_doubt(
+    confidence: Confidence, spacing_mm: Sequence[float], *, settled: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.bool_], Region] | None:
+    """Voxels where doubt is thicker than it usually is along this answer's border, in their box of the scan.
 
-    Every border is a little doubtful: a place counts where doubt is thicker than it usually is along this answer's
-    border; where doubt is even, where it is thickest.
+    Every border is a little doubtful; where doubt is even, the voxels where it is thickest are returned.
 
     Parameters
     ----------
@@ -107,23 +83,13 @@ def doubtful_regions(
         doubtful &= ~settled[confidence.region]
     cut = _bounds(doubtful)
     if cut is None:
-        return ()
+        return None
     doubtful = np.ascontiguousarray(doubtful[cut])
     depth = edt.edt(doubtful, anisotropy=tuple(spacing_mm), black_border=True)
     limit = _usual_depth(depth, confidence, spacing_mm)
     opened = edt.edt(np.ascontiguousarray(depth <= limit), anisotropy=tuple(spacing_mm)) <= limit
-    parts = cc3d.connected_components(opened & doubtful, connectivity=26)
-    sizes = np.bincount(parts.ravel())[1:]
-    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    start = np.array([c.start + r.start for c, r in zip(cut, confidence.region, strict=True)])
-    found = []
-    for number in np.argsort(sizes, kind="stable")[::-1][:_MOST_REGIONS]:
-        if sizes[number] < _LEAST_SHARE * sizes.max():
-            break
-        flat = int(np.where(parts == number + 1, depth, -1).argmax())
-        z, y, x = (int(i) for i in np.array(np.unravel_index(flat, depth.shape)) + start)
-        found.append(DoubtfulRegion((z, y, x), float(sizes[number]) * voxel_ml))
-    return tuple(found)
+    z, y, x = (slice(r.start + c.start, r.start + c.stop) for c, r in zip(cut, confidence.region, strict=True))
+    return opened & doubtful, (z, y, x)
 
 
 def _usual_depth(depth: NDArray[np.float32], confidence: Confidence, spacing_mm: Sequence[float]) -> float:

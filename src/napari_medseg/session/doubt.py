@@ -1,4 +1,4 @@
-"""Where the model is not sure: the next doubtful region, and what to be careful about with this scan."""
+"""Where the model is not sure: the next place worth a look, and what to be careful about with this scan."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.volume import Confidence, Volume
 from napari_medseg.models.checkpoint import read_card
 from napari_medseg.models.library import Library
-from napari_medseg.segmentation.confidence import DoubtfulRegion, doubtful_regions
+from napari_medseg.segmentation.doubt import DoubtfulRegion, doubtful_regions, reach_of
 from napari_medseg.segmentation.familiarity import unlike_training
 from napari_medseg.session.labels import union
-from napari_medseg.session.lesions import Region
+from napari_medseg.session.lesions import Lesion, Region
 from napari_medseg.session.work import Editor
 
 NOTHING_ASKED = "Segment a lesion first: then the places where the model is not sure can be visited."
+_MIDDLE = 0.5
+_SIDES = (("lower", "upper"), ("front", "rear"), ("right", "left"))  # arrays run to superior, posterior, left
 NO_DOUBT = "The model has no doubt about what it answered."
 
 
 class DoubtController:
-    """Leads from one doubtful region to the next, the largest first.
+    """Leads from one doubtful region to the next, that with most to gain first.
 
     Parameters
     ----------
@@ -46,7 +48,7 @@ class DoubtController:
         self._cautions: tuple[Volume | None, str, str] = (None, "", "")
 
     def next_region(self) -> None:
-        """Go to the largest doubtful region, then to the next one; after the last one from the start."""
+        """Go to the doubtful region with most to gain, then to the next one; after the last one from the start."""
         confidences = self.confidences()
         if not confidences:
             self.session.message = NOTHING_ASKED
@@ -61,7 +63,8 @@ class DoubtController:
         region = self._regions[self._at]
         self.jumped.emit(region.index)
         self.session.message = (
-            f"Doubtful region {self._at + 1} of {len(self._regions)}, {_millilitres(region.volume_ml)}."
+            f"Doubtful region {self._at + 1} of {len(self._regions)}: {_millilitres(region.volume_ml)} "
+            f"{self._place(region)}."
         )
 
     def confidences(self) -> tuple[Confidence, ...]:
@@ -104,10 +107,49 @@ class DoubtController:
         found = [
             region
             for confidence in confidences
-            for region in doubtful_regions(confidence, work.volume.spacing_mm, settled=work.labels.locked)
+            for region in doubtful_regions(
+                confidence,
+                work.volume.spacing_mm,
+                settled=work.labels.locked,
+                reach_mm=reach_of(self._largest_ml(confidence)),
+                axis=work.axis,
+            )
         ]
-        return tuple(sorted(found, key=lambda region: -region.volume_ml))
+        return tuple(sorted(found, key=lambda region: -region.gain_ml))
+
+    def _largest_ml(self, confidence: Confidence) -> float:
+        """Volume of the largest lesion of an answer."""
+        proposals = [lesion.proposal for lesion in self.session.lesions]
+        sizes = [int(each.mask.sum()) for each in proposals if each is not None and each.confidence is confidence]
+        return max(sizes, default=0) * float(np.prod(self.editor.work.volume.spacing_mm)) / 1000.0
+
+    def _place(self, region: DoubtfulRegion) -> str:
+        """Where it lies in (or at) its lesion, in words."""
+        lesions = [lesion for lesion in self.session.lesions if lesion.proposal is not None and lesion.visible]
+        offsets = [(_offset(region.middle, lesion), lesion) for lesion in lesions]
+        offset, lesion = min(offsets, key=lambda each: float(np.abs(each[0]).max()))
+        name = f"'{lesion.name}'" if len(lesions) > 1 else "the lesion"
+        axis = int(np.abs(offset).argmax())
+        if abs(offset[axis]) < _MIDDLE:
+            return f"in the middle of {name}"
+        if not self.editor.work.volume.sides_are_known:
+            return f"at the border of {name}"
+        return f"at the {_SIDES[axis][int(offset[axis] > 0)]} border of {name}"
+
+
+def _offset(middle: tuple[float, float, float], lesion: Lesion) -> NDArray[np.float64]:
+    """How far a place lies from a lesion's middle along (z, y, x), in parts of its half width there."""
+    assert lesion.proposal is not None
+    mask, offset = lesion.proposal.mask, np.zeros(3)
+    for axis, part in enumerate(lesion.proposal.region):
+        there = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        if len(there):
+            half = 0.5 * (there[-1] - there[0] + 1)
+            offset[axis] = (middle[axis] - part.start - 0.5 * (there[0] + there[-1])) / half
+    return offset
 
 
 def _millilitres(volume_ml: float) -> str:
+    if volume_ml >= 10:
+        return f"{volume_ml:.0f} ml"
     return f"{volume_ml:.1f} ml" if volume_ml >= 0.1 else f"{1000 * volume_ml:.0f} µl"
