@@ -14,6 +14,19 @@ _MM = {
 }
 
 
+def mm_of_units(units: Sequence[str], name: str, warnings: list[str]) -> list[float]:
+    """Millimetres in the unit of each axis; all 1 with a warning where one of several different ones is unknown."""
+    named = sorted({unit for unit in units if unit.strip()})
+    if len(named) < 2:
+        return [mm_of_unit(named, name, warnings)] * len(units)
+    unknown: list[str] = []
+    factors = [mm_of_unit([unit] if unit.strip() else [], name, unknown) for unit in units]
+    if any("assumed" in note for note in unknown):
+        return [mm_of_unit(named, name, warnings)] * len(units)
+    warnings.append(f"{name} is measured in {' and '.join(named)}; it was converted to millimetres.")
+    return factors
+
+
 def mm_of_unit(units: Sequence[str], name: str, warnings: list[str]) -> float:
     """Millimetres in one unit of a file's axes; 1 with a warning where it is unknown or the axes differ."""
     # JVM programs write the micro sign as an escape.

@@ -201,7 +201,12 @@ def _sources(path: Path, fields: dict[str, str], listed: list[str], end: int) ->
     if header_size != int(header_size) or not -1 <= header_size < 2**53 or (is_packed and header_size < 0):
         raise ImagingError(f"{name} has the HeaderSize {header_size:g}, which makes no sense; export it again")
     if value.upper() in ("LOCAL", "LOCALFILE"):
-        return [Source(path, end, packing)]
+        # Where the voxels are said to begin by themselves, that counts from the beginning of the file.
+        if 0 < header_size < end:
+            raise ImagingError(
+                f"{name} has the HeaderSize {header_size:g}, but its header ends at byte {end}; export it again"
+            )
+        return [Source(path, int(header_size) or end, packing)]
     return [Source(file_beside(path, file), int(header_size), packing) for file in _data_files(path, value, listed)]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
-from napari_medseg.imaging.lengths import mm_of_unit
+from napari_medseg.imaging.lengths import mm_of_units
 
 SAMPLES = ("domain", "space", "time", "list", "scalar", "stub", "none", "???", "point", "")
 _SPACES = {
@@ -73,8 +73,9 @@ def _directions(
         )
     else:
         warnings.append(f"{name} does not say where it lies (no space origin); 0, 0, 0 is assumed.")
-    factor = _unit_factors(fields.get("space units", ""), name, warnings)
-    return spatial, columns * factor, origin * factor
+    factors = _unit_factors(fields.get("space units", ""), tuple(range(width)), name, warnings)
+    factors = np.pad(factors, (0, 3 - width), constant_values=1.0)
+    return spatial, columns * factors[:, None], origin * factors
 
 
 def _spacings(
@@ -97,7 +98,7 @@ def _spacings(
     if "spacings" not in fields or np.isnan(spacing[list(spatial)]).any():
         warnings.append(f"{name} does not give its voxel size; 1 mm is assumed.")
         spacing = np.where(np.isnan(spacing), 1.0, spacing)
-    steps = spacing[list(spatial)] * _unit_factors(fields.get("units", ""), name, warnings)
+    steps = spacing[list(spatial)] * _unit_factors(fields.get("units", ""), spatial, name, warnings)
     if not (steps > 0).all() or not np.isfinite(steps).all():
         raise ImagingError(f"{name} has the voxel size {steps.tolist()}; every one must be above 0; export it again")
     return spatial, np.eye(3)[:, : len(spatial)] * steps, np.zeros(3)
@@ -147,9 +148,9 @@ def _signs(fields: dict[str, str], name: str, warnings: list[str]) -> tuple[floa
     return _SPACES["lps"]
 
 
-def _unit_factors(text: str, name: str, warnings: list[str]) -> float:
+def _unit_factors(text: str, axes: tuple[int, ...], name: str, warnings: list[str]) -> NDArray[np.float64]:
     units = re.findall(r'"([^"]*)"', text) or text.split()
-    return mm_of_unit([unit for unit in units if unit.strip()], name, warnings)
+    return np.array(mm_of_units([units[axis] if axis < len(units) else "" for axis in axes], name, warnings))
 
 
 def numbers(text: str, field: str, name: str) -> list[float]:

@@ -15,7 +15,8 @@ _MAX_XML = 16 * 1024 * 1024
 
 def spacing_zyx_mm(tiff: TiffFile, name: str, warnings: list[str]) -> tuple[float, float, float]:
     """Voxel size along ``(z, y, x)``; 1 mm with a warning where the file does not give it."""
-    found = _ome(tiff, name, warnings) if tiff.is_ome else _imagej(tiff, name, warnings) if tiff.is_imagej else {}
+    read = _ome if tiff.is_ome else _imagej if tiff.is_imagej else _resolution
+    found = read(tiff, name, warnings)
     sizes = {axis: size for axis, size in found.items() if size > 0 and math.isfinite(size)}
     missing = [axis for axis in "zyx" if axis not in sizes]
     if len(missing) == 3:
@@ -40,6 +41,22 @@ def _imagej(tiff: TiffFile, name: str, warnings: list[str]) -> dict[str, float]:
         found = tiff.pages.first.tags.get(tag)
         if found is not None and found.value[0] > 0:
             sizes[axis] = found.value[1] / found.value[0] * factor
+    return sizes
+
+
+def _resolution(tiff: TiffFile, name: str, warnings: list[str]) -> dict[str, float]:
+    """Pixel size of a plain TIFF by its resolution, which may be that of a printer or screen."""
+    tags = tiff.pages.first.tags
+    unit_mm = {2: 25.4, 3: 10.0}.get(tags.valueof("ResolutionUnit", 0))
+    sizes = {}
+    for axis, tag in (("y", "YResolution"), ("x", "XResolution")):
+        numerator, denominator = tags.valueof(tag, (0, 1))
+        if unit_mm and numerator > 0 and denominator > 0:
+            sizes[axis] = unit_mm * denominator / numerator
+    if sizes:
+        warnings.append(
+            f"{name} gives its pixel size only as a resolution for printing; check lengths before you rely on them."
+        )
     return sizes
 
 

@@ -280,13 +280,17 @@ def _dose_planes(elements: Elements, file: ImageFile) -> tuple[Plane, ...]:
 
 
 def _nuclear_planes(elements: Elements, file: ImageFile) -> tuple[Plane, ...]:
-    """Frames of a nuclear-medicine tomogram: the detector item places the first, SliceVector numbers the others."""
+    """Frames of a nuclear-medicine tomogram: the detector item places the first, SliceVector numbers the others.
+
+    They follow each other along the normal, or against it where SpacingBetweenSlices is negative (PS3.3 C.8.4.15).
+    """
     detector = elements.first_item(0x00540022)
     placement = read_placement(detector, detector, elements)
     slices = elements.numbers(0x00540080, b"US")
     if len(slices) != file.place.n_frames or placement.missing or not placement.thickness_mm:
         return _classic_planes(elements, file)
-    offsets = [(number - 1.0) * placement.thickness_mm for number in slices]
+    step = math.copysign(placement.thickness_mm, elements.number(0x00180088, b"DS") or 1.0)
+    offsets = [(number - 1.0) * step for number in slices]
     return _stepped_planes(file, placement, offsets, read_rescale(elements))
 
 

@@ -27,6 +27,7 @@ _DOUBLE_PIXELS = 0x7FE00009
 # A compressed file may hold much more than its size, but not thousands of times as much.
 _ALWAYS_DECODED = 64 * 1024 * 1024
 _MOST_COMPRESSION = 1000
+_MOST_PADDING = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,12 @@ def read_place(opened: DicomFile, layout: PixelLayout) -> tuple[PixelPlace, tupl
             warnings.append("The file is declared compressed but is not; its pixels were read as they are.")
             syntax = EXPLICIT_LITTLE
         _check_native(needed, pixels.length, opened.pixel_bytes)
+        # Writers pad to whole words; a row more than there should be means that one of the numbers is wrong.
+        if pixels.length - needed >= max(layout.frame_bytes // layout.rows, _MOST_PADDING):
+            warnings.append(
+                "The pixel data are longer than rows, columns and frames need; the rest was ignored, so check that the "
+                "images show what they should."
+            )
     place = PixelPlace(
         offset=pixels.offset,
         length=pixels.length,
