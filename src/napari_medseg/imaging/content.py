@@ -172,8 +172,8 @@ def gzip_at_once(path: Path, n_bytes: int) -> NDArray[np.uint8] | None:
     """
     import imagecodecs
 
-    packed = path.read_bytes()
-    if len(packed) < _GZIP_FRAME or int.from_bytes(packed[-4:], "little") != n_bytes % 2**32:
+    packed: Any = _whole(path)
+    if len(packed) < _GZIP_FRAME or int.from_bytes(packed[-4:].tobytes(), "little") != n_bytes % 2**32:
         return None
     out = np.empty(n_bytes, np.uint8)
     target: Any = out
@@ -182,8 +182,18 @@ def gzip_at_once(path: Path, n_bytes: int) -> NDArray[np.uint8] | None:
     except (RuntimeError, ValueError):
         return None
     # The last bytes hold the checksum of all: nothing follows that was not unpacked.
-    is_whole = len(found) == n_bytes and isal_zlib.crc32(out) == int.from_bytes(packed[-8:-4], "little")
+    is_whole = len(found) == n_bytes and isal_zlib.crc32(out) == int.from_bytes(packed[-8:-4].tobytes(), "little")
     return out if is_whole else None
+
+
+def _whole(path: Path) -> NDArray[np.uint8]:
+    """Every byte of a file; numpy's large pages are there sooner than those of a bytes object."""
+    with path.open("rb", buffering=0) as file:
+        content = np.empty(path.stat().st_size, np.uint8)
+        at = 0
+        while at < len(content) and (n_read := file.readinto(content[at:].data)):
+            at += n_read
+    return content[:at]
 
 
 def _unpacked(file: BinaryIO, packing: str) -> Any:
