@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from napari_medseg.imaging.dicom.source import DicomSource
 from napari_medseg.imaging.volume import Volume
-from napari_medseg.session.stage import belong_together, on_stage
+from napari_medseg.session.stage import belong_together, distinct_names, on_stage
 
 AFFINE = np.array([[0, 0, -2.0, 10], [0, -2.0, 0, 20], [3.0, 0, 0, -5], [0, 0, 0, 1]])
 
@@ -68,3 +69,9 @@ def test_the_stage_holds_the_chosen_scan_and_what_belongs_to_it():
     ct, pet, other = scan("/d/p1/ct.nii"), scan("/d/p1/pet.nii"), scan("/d/p2/ct.nii")
     assert on_stage(ct, (ct, other, pet)) == (ct, pet)
     assert on_stage(other, (ct, other, pet)) == (other,)
+
+
+def test_scans_of_one_name_are_called_by_their_folders_too():
+    scans = [scan("/d/p1/ct.nii"), scan("/d/p2/ct.nii"), scan("/d/p2/pet.nii")]
+    named = [replace(each, name=each.path.stem) for each in scans]
+    assert distinct_names(named) == ["ct (p1)", "ct (p2)", "pet"]

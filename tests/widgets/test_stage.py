@@ -97,6 +97,9 @@ def test_closing_the_scan_on_stage_brings_another_one_back(bridge):
     ct, mr = scan("p1", "CT"), scan("p2", "MR", at_mm=500.0)
     for volume in (ct, mr):
         bridge.services.opening.choose(volume)
+        bridge.show_slice(15)
+    bridge.services.segmenting.click((0.0, 0.0, 520.0))
     bridge.viewer.layers.remove("p2 MR")
     assert bridge.session.volume is ct
+    assert bridge.viewer.dims.point[0] == pytest.approx(45.0), "where it was left"
     assert visible(bridge) == {"p1 CT", "Lesions"}

@@ -23,7 +23,7 @@ from napari_medseg.session.reading import make_sample, read_mask, read_offer, re
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
 from napari_medseg.session.sources import fingerprint
-from napari_medseg.session.stage import belong_together
+from napari_medseg.session.stage import belong_together, distinct_names
 from napari_medseg.session.work import Editor, ScanWork
 
 
@@ -71,6 +71,11 @@ class OpenController:
     def scans(self) -> tuple[Volume, ...]:
         """All open scans, oldest first."""
         return tuple(work.volume for work in self.works)
+
+    def name_of(self, volume: Volume) -> str:
+        """What an open scan is called, with its folder where another one is called the same."""
+        names = zip(self.scans, distinct_names(self.scans), strict=True)
+        return next((name for scan, name in names if scan is volume), "The scan")
 
     @property
     def is_choosing(self) -> bool:
@@ -195,8 +200,8 @@ class OpenController:
             self.works = (*self.works, work)
         before, waits = self.session.volume, ""
         if before is not None and not belong_together(before, volume):
-            waits = f" '{before.name or 'The scan before'}' waits in the list of scans."
-        self.session.message = f"{volume.name or 'The scan'} is open: click on the lesion.{waits}"
+            waits = f" '{self.name_of(before)}' waits in the list of scans."
+        self.session.message = f"{self.name_of(volume)} is open: click on the lesion.{waits}"
         self._turn_to(work)
 
     def close(self, volume: Volume) -> None:

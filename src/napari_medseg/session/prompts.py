@@ -48,7 +48,7 @@ class SegmentController:
         self._runner, self._loader = runner, loader
         self._failures = failures or Failures()
         self._spare: tuple[str, Segments] | None = None
-        self.session.events.volume.connect(self.cancel)
+        self.session.events.volume.connect(self._on_volume)
 
     def click(self, position_mm: tuple[float, float, float], *, positive: bool = True) -> None:
         """Add a click and ask the model."""
@@ -101,11 +101,16 @@ class SegmentController:
         self.editor.step("new lesion", before=before)
         self.session.message = f"'{lesion.name}': click on it in the scan."
 
-    def cancel(self, _volume: Volume | None = None) -> None:
+    def cancel(self) -> None:
         """Stop waiting for the model; what is there stays as it is."""
         if self._runner.cancel():
             self.session.busy = None
             self.session.message = "Stopped."
+
+    def _on_volume(self, _volume: Volume | None) -> None:
+        """An answer (or a model that is being loaded) for another scan: nobody waits for it any more."""
+        if self._runner.cancel():
+            self.session.busy = None
 
     def warm_up(self) -> None:
         """Load the model ahead of the first click."""

@@ -27,6 +27,16 @@ def on_stage(volume: Volume, scans: Sequence[Volume]) -> tuple[Volume, ...]:
     return tuple(scan for scan in scans if belong_together(volume, scan))
 
 
+def distinct_names(scans: Sequence[Volume]) -> list[str]:
+    """Return the scans' names, with their folder where several are called the same."""
+    names = [scan.name or "scan" for scan in scans]
+    folders = [scan.path.parent.name if scan.path is not None else "" for scan in scans]
+    return [
+        f"{name} ({folder})" if folder and names.count(name) > 1 else name
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
 def belong_together(a: Volume, b: Volume) -> bool:
     """Whether two scans are of one patient and place, so that one means something over the other.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
@@ -12,6 +11,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFrame, QLabel, QVBoxLayout, 
 from napari_medseg.imaging.mask_or_scan import may_be_mask
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.session.services import Services
+from napari_medseg.session.stage import distinct_names
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.misfit_box import MisfitBox
@@ -164,16 +164,6 @@ def dropped_paths(event: QDropEvent | None) -> list[Path]:
         return []
     paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
     return sorted(distinct_paths(paths), key=may_be_mask) if paths else []
-
-
-def distinct_names(scans: Sequence[Volume]) -> list[str]:
-    """Return the scans' names, with their folder where several are called the same."""
-    names = [scan.name or "scan" for scan in scans]
-    folders = [scan.path.parent.name if scan.path is not None else "" for scan in scans]
-    return [
-        f"{name} ({folder})" if folder and names.count(name) > 1 else name
-        for name, folder in zip(names, folders, strict=True)
-    ]
 
 
 def describe(volume: Volume) -> str:

@@ -39,6 +39,8 @@ class PromptLayers:
         self.session.events.active_label.connect(self.draw)
         self.session.events.volume.connect(self._on_volume)
         viewer.layers.events.removed.connect(self._on_removed)
+        for emitter in (viewer.dims.events.point, viewer.dims.events.order, viewer.dims.events.ndisplay):
+            emitter.connect(self._limit_dots)
 
     def prepare(self, *, lines: bool) -> None:
         """Make the layer for clicks (or for boxes and scribbles) now: napari takes a moment for a new layer."""
@@ -72,6 +74,7 @@ class PromptLayers:
         layer.face_color = [colour_of(click) for click in clicks] or POSITIVE
         layer.border_color = "white"
         layer.size = self._dot_size(layer)
+        self._limit_dots()
         layer.selected_data = set()
 
     def _draw_lines(self, volume: Volume, lines: Sequence[Box | Scribble]) -> None:
@@ -90,6 +93,17 @@ class PromptLayers:
                 edge_width=self._line_width(layer),
             )
         layer.selected_data = set()
+
+    def _limit_dots(self, _event: Any = None) -> None:
+        """Dots of at least some pixels only where there are any: napari draws one of size 0 where there are none."""
+        layer, dims = self._points, self.viewer.dims
+        if layer is None or dims.ndim < 3:
+            return
+        sliced = [axis - (dims.ndim - 3) for axis in dims.not_displayed if axis >= dims.ndim - 3]
+        off = np.abs(np.asarray(layer.data) - layer.world_to_data(dims.point[-3:]))[:, sliced]
+        least = _DOT_PX[0] if (off <= 0.5).all(axis=1).any() else 0
+        if layer.canvas_size_limits[0] != least:
+            layer.canvas_size_limits = (least, _DOT_PX[1])
 
     def _add_points(self) -> Points | None:
         self._points = self._add("points", CLICKS, border_width=0.12, canvas_size_limits=_DOT_PX)

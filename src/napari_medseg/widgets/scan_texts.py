@@ -33,7 +33,7 @@ def describe_position(layer: Image, world: tuple[float, ...]) -> str:
     Returns
     -------
     str
-        As ``"R 12.0  A 40.5  S 88.0 mm   43 HU"``; without an intensity outside of the scan.
+        As ``"R 12.0  A 40.5  S 88.0 mm"`` and ``"43 HU"`` on a second line; without an intensity outside of the scan.
     """
     volume, shown = volume_of(layer), shown_volume(layer)
     if volume is None or shown is None or len(world) < 3:
@@ -44,7 +44,7 @@ def describe_position(layer: Image, world: tuple[float, ...]) -> str:
         index = volume.index_of(shown.position_of(index[-3:]))
     voxel = tuple(int(n) for n in np.round(index))
     if all(0 <= n < size for n, size in zip(voxel, volume.data.shape, strict=True)):
-        text += f"    {_number(volume.data[voxel])} {_unit_of(layer)}".rstrip()
+        text += f"\n{_number(volume.data[voxel])} {_unit_of(layer)}".rstrip()
     return text
 
 

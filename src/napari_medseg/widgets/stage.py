@@ -77,7 +77,7 @@ class Stage:
     def look_at(self, volume: Volume, image: Layer) -> None:
         """Keep the view while the stage stays the same; else go back to the scan's own, or show its middle."""
         before, self._volume = self._volume, volume
-        self.follow()
+        self._run_over(self._seen())
         view, dims = self._views.get(id(volume)), self.viewer.dims
         if before is None or belong_together(before, volume) or dims.ndim != 3:
             return
