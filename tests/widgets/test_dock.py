@@ -286,7 +286,7 @@ def test_unsaved_work_is_offered_at_the_next_start(opened, qtbot, model):
 
 def test_waiting_shows_a_bar_and_the_name_of_the_work(dock):
     dock.session.busy = Job("Reading ct.nii.gz")
-    assert "Reading ct.nii.gz" in texts(dock)
+    assert "Reading ct.nii.gz…" in texts(dock)
     dock.session.busy = dock.session.busy.at(0.5)
     dock.session.busy = None
     dock.session.message = "Done."

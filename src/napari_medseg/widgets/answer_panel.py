@@ -14,6 +14,7 @@ from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.saliency_layer import SaliencyLayer
+from napari_medseg.widgets.sentences import sentence
 from napari_medseg.widgets.step import button, column, dim, row
 
 
@@ -103,7 +104,7 @@ class AnswerPanel(QWidget):
         self._what.setToolTip(f"Answer of {shown.answer.model}")
         colours = {name: self.controller.labelling.colour_of(name) for name in shown.answer.probabilities}
         self._bars.show_bars(shown.answer.probabilities, colours)
-        self._no_heat.setText(shown.no_heat)
+        self._no_heat.setText(sentence(shown.no_heat))
 
     def _draw_strip(self, _event: object = None) -> None:
         shown = self.controller.shown

@@ -27,6 +27,7 @@ from napari_medseg.widgets.open_panel import OpenPanel, describe, dropped_paths
 from napari_medseg.widgets.pages import Pages
 from napari_medseg.widgets.prompt_tools import Tool
 from napari_medseg.widgets.segment_panel import SegmentPanel
+from napari_medseg.widgets.sentences import sentence
 from napari_medseg.widgets.step import Step, button
 
 CANCEL_AFTER_MS = 1000
@@ -228,7 +229,7 @@ class MedSegDock(QWidget):
         is_open = None
         if (volume, is_choosing) != self._opened:
             self._opened, is_open = (volume, is_choosing), volume is None or is_choosing
-        hint = f"{volume.name}\n{describe(volume)}" if volume is not None else ""
+        hint = f"{self.services.opening.name_of(volume)}\n{describe(volume)}" if volume is not None else ""
         warning = "\n".join(volume.warnings) if volume is not None else ""
         self.steps["Open"].show_state(available=True, hint=hint, warning=warning, is_open=is_open)
 
@@ -246,7 +247,7 @@ class MedSegDock(QWidget):
         self._draw_learn(is_open=True)
 
     def _on_message(self, text: str) -> None:
-        self._message.setText(text)
+        self._message.setText(sentence(text))
 
     def _on_busy(self, job: Job | None) -> None:
         self._progress.setVisible(job is not None)
@@ -257,7 +258,7 @@ class MedSegDock(QWidget):
         self._progress.setRange(0, 0 if job.fraction is None else 100)
         self._progress.setValue(int(100 * (job.fraction or 0.0)))
         if not self._cancel_timer.isActive() and self._cancel.isHidden():
-            self._message.setText(job.name)
+            self._message.setText(f"{job.name}…")
             self._cancel_timer.start()
 
     def _offer_cancel(self) -> None:

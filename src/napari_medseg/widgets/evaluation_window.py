@@ -21,6 +21,7 @@ from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.durable import write_bytes_durably
 from napari_medseg.session.evaluate import Evaluated, Row
 from napari_medseg.widgets.look import INDENT, Look, stylesheet
+from napari_medseg.widgets.sentences import sentence
 from napari_medseg.widgets.step import button, dim, row
 from napari_medseg.widgets.tables import ROW_HEIGHT, TO_THE_RIGHT, table_with
 
@@ -89,7 +90,7 @@ class EvaluationWindow(QWidget):
             said = f"{path} was not written: {error}"
         else:
             said = f"{path.name}: saved, verified."
-        self._said.setText(said)
+        self._said.setText(sentence(said))
         self._said.show()
 
 

@@ -24,6 +24,7 @@ from napari_medseg.session.export import Saved
 from napari_medseg.session.services import Services
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import Look
+from napari_medseg.widgets.sentences import sentence
 from napari_medseg.widgets.step import button, column, dim, row
 
 _DEIDENTIFIED = (
@@ -198,5 +199,5 @@ class ExportPanel(QWidget):
             self.session.message = f"No file manager answered; the file is {saved.path}"
 
     def _on_question(self, question: str) -> None:
-        self._asks.setText(question)
+        self._asks.setText(sentence(question))
         self._question.setVisible(bool(question))

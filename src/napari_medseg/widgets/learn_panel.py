@@ -106,7 +106,7 @@ class LearnPanel(QWidget):
         try:
             options = self.form.arguments()
         except MedSegError as error:
-            self.controller.session.message = f"{error}."
+            self.controller.session.message = str(error)
             return
         self.controller.start(self._strategy.currentData(), options)
 

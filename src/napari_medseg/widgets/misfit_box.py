@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout
 
 from napari_medseg.session.open import Misfit
 from napari_medseg.session.services import Services
+from napari_medseg.widgets.sentences import sentence
 from napari_medseg.widgets.step import button, dim, row
 
 _ANSWERS = {
@@ -50,7 +51,7 @@ class MisfitBox(QFrame):
         layout.addLayout(row(*buttons))
 
     def _draw(self, misfit: Misfit | None) -> None:
-        self._reason.setText(misfit.reason if misfit is not None else "")
+        self._reason.setText(sentence(misfit.reason) if misfit is not None else "")
         self.setVisible(misfit is not None)
 
     def _on_answer(self, services: Services, method: str) -> None:

@@ -11,6 +11,7 @@ from napari_medseg.session.training import TrainingController
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.learning_plot import LearningPlot
 from napari_medseg.widgets.look import GAP, Look
+from napari_medseg.widgets.sentences import sentence
 from napari_medseg.widgets.step import button, dim, repolish, row
 
 _POLL_MS = 100
@@ -87,12 +88,12 @@ class RunView(QWidget):
             at = f"Step {last.step} of {last.n_steps}" if last.step else last.message
             self._status.setText(f"{at}{left}")
         elif last is not None and verdict is None:
-            self._status.setText(last.message)
+            self._status.setText(sentence(last.message))
         has_status = bool(self._status.text()) and verdict is None and last is not None
         self._status.setVisible(has_status)
         self._verdict.setVisible(verdict is not None)
         if verdict is not None:
-            self._verdict.setText(verdict.sentence.replace("->", "→"))
+            self._verdict.setText(sentence(verdict.sentence.replace("->", "→")))
             self._verdict.setToolTip(f"Measured on {verdict.held_out}")
             self._verdict.setProperty("role", "good" if verdict.adopted else "warning")
             repolish(self._verdict)

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import GAP, INDENT, Look
+from napari_medseg.widgets.sentences import sentence
 
 
 class Step(QFrame):
@@ -58,7 +59,7 @@ class Step(QFrame):
         self._number.setProperty("live", available)
         self._hint.setText(hint)
         self._hint.setVisible(bool(hint))
-        self._warning.setText(warning)
+        self._warning.setText(sentence(warning))
         self._warning.setVisible(bool(warning))
         self._title.setProperty("role", "title" if available else "dim")
         for label in (self._number, self._title):
