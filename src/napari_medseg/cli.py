@@ -12,38 +12,35 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_medseg import __version__
-from napari_medseg.cli_classify import (
-    classify,
-    classify_arguments,
-    similar,
-    similar_arguments,
-    train_classifier,
-    train_classifier_arguments,
-    train_siamese,
-    train_siamese_arguments,
-)
+from napari_medseg.cli_classify import classify, classify_arguments, similar, similar_arguments
 from napari_medseg.cli_compare import compare, compare_arguments
 from napari_medseg.cli_corrections import corrections_arguments, run_corrections_command
 from napari_medseg.cli_masks import add_mask_output, convert, convert_arguments
 from napari_medseg.cli_models import models_arguments, run_models_command
+from napari_medseg.cli_train import (
+    fine_tune,
+    fine_tune_arguments,
+    train_classifier,
+    train_classifier_arguments,
+    train_click_model,
+    train_click_model_arguments,
+    train_siamese,
+    train_siamese_arguments,
+)
 from napari_medseg.errors import MedSegError
 from napari_medseg.terminal import (
     Results,
     add_json,
-    add_settings,
     aligned,
-    checked_settings,
     numbers,
     results_on_stdout,
-    stop_on_signal,
     with_joined_values,
 )
 
 if TYPE_CHECKING:
-    from napari_medseg.imaging.volume import LabelMap, Volume
     from napari_medseg.segmentation.prompts import Point, Prompt
 
 
@@ -228,132 +225,12 @@ def _evaluate(options: argparse.Namespace, results: Results) -> None:
             results.say(f"{path}: written")
 
 
-def _fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
-    from napari_medseg.learning.settings import SHOWN_SETTINGS, FineTuneSettings, Strategy
-
-    pair = "a scan and its corrected mask; may be repeated"
-    parser.add_argument("--pair", metavar=("SCAN", "MASK"), nargs=2, type=Path, action="append", default=[], help=pair)
-    pinned = "a scan and a mask on which the new version must not be worse; does not teach; may be repeated"
-    parser.add_argument(
-        "--pinned", metavar=("SCAN", "MASK"), nargs=2, type=Path, action="append", default=[], help=pinned
-    )
-    parser.add_argument("--corrections", metavar="DIR", type=Path, help="folder of accepted corrections to learn from")
-    parser.add_argument("--model", help="name in the library or model folder to start from (default: the click model)")
-    names = " ".join(f"{s.value}: {s.description}" for s in Strategy)
-    parser.add_argument("--strategy", choices=[s.value for s in Strategy], default=Strategy.AUTO.value, help=names)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the new version, whatever the verdict")
-    adopt = "also add it to the library under this name; it becomes the active version if the gate agrees"
-    parser.add_argument("--adopt", metavar="NAME", help=adopt)
-    parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
-    add_settings(parser, FineTuneSettings, SHOWN_SETTINGS)
-    add_json(parser)
-
-
-def _fine_tune(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.learning.settings import FineTuneSettings
-
-    settings = checked_settings(FineTuneSettings, options)
-    corrections: list[Any] = [_pair(scan, mask) for scan, mask in options.pair]
-    corrections += [_pinned(scan, mask) for scan, mask in options.pinned]
-    if options.corrections:
-        from napari_medseg.learning.corrections import CorrectionStore
-
-        corrections += [stored.load() for stored in CorrectionStore(options.corrections).list()]
-    if not corrections:
-        raise MedSegError("there is nothing to learn from: give at least one --pair SCAN MASK or --corrections DIR")
-    from napari_medseg.learning.fine_tune import fine_tune
-    from napari_medseg.learning.team import joined
-    from napari_medseg.segmentation.load import load_model
-    from napari_medseg.segmentation.segmenter import Segmenter
-
-    model = load_model(options.model)
-    if not isinstance(model, Segmenter):
-        raise MedSegError(f"the model '{model.name}' has no weights that could learn: choose another with --model")
-    with joined() as team, stop_on_signal() as should_stop:
-        for report in fine_tune(
-            model,
-            corrections,
-            strategy=options.strategy,
-            out=options.out,
-            settings=settings,
-            seed=options.seed,
-            should_stop=should_stop,
-        ):
-            if team.is_leader:
-                results.put(report)
-                results.say(report.message)
-    if options.adopt and team.is_leader:
-        _adopt(options.adopt, options.out, activate=report.verdict is not None and report.verdict.adopted)
-
-
-def _pair(scan: Path, mask: Path) -> tuple[Volume, LabelMap]:
-    """Read a scan and its mask; a mask that leaves slices of the scan out is put onto its whole grid."""
-    from napari_medseg.imaging.files import read_volume
-    from napari_medseg.imaging.mask_fit import fitted, is_elsewhere, misfit, read_mask_of
-    from napari_medseg.imaging.orientation import describe_grid, same_grid
-
-    volume = read_volume(scan)
-    label_map = read_mask_of(mask, (volume,))
-    if is_elsewhere(label_map, volume):
-        raise MedSegError(f"{misfit(label_map, volume)} Give the scan that it was drawn on.")
-    if same_grid(volume, label_map, tol_mm=0.1):
-        return volume, label_map
-    placed = fitted(label_map, volume)
-    if placed is None:
-        grids = f"{scan.name} ({describe_grid(volume)}) and {mask.name} ({describe_grid(label_map)})"
-        raise MedSegError(f"{grids} lie on different grids: export the mask on the scan's own grid first")
-    return volume, placed
-
-
-def _pinned(scan: Path, mask: Path) -> Any:
-    from napari_medseg.learning.correction import Correction
-
-    volume, label_map = _pair(scan, mask)
-    return Correction(volume, None, label_map, pinned=True, name=scan.name)
-
-
-def _adopt(name: str, folder: Path, *, activate: bool) -> None:
-    from napari_medseg.models.library import Library
-
-    library = Library()
-    version = library.adopt(name, folder)
-    if activate:
-        library.activate(name, version)
-
-
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from napari_medseg.learning.train_click_model import ClickTraining
-
-    parser.add_argument("--data", type=Path, required=True, help="folder of collections of x_image and x_mask files")
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights, card and the state to resume from")
-    parser.add_argument("--resume", action="store_true", help="go on from the state in that folder")
-    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
-    add_settings(parser, ClickTraining, ("minutes", "steps", "seed", "workers"))
-    add_json(parser)
-
-
-def _train(options: argparse.Namespace, results: Results) -> None:
-    from dataclasses import asdict
-
-    from napari_medseg.learning.train_click_model import ClickTraining, train_click_model
-
-    settings = checked_settings(ClickTraining, options)
-    for report in train_click_model(options.data, options.out, settings, device=options.device, resume=options.resume):
-        dice = ", ".join(f"{d:.3f}" for d in report.dice)
-        results.put(asdict(report))
-        results.say(
-            f"step {report.step}, {report.seconds / 60:.1f} min, {report.progress:.0%}: loss {report.loss:.4f}"
-            + (f", held-out Dice after each click {dice}" if dice else "")
-        )
-    results.say(f"{options.out}: weights and card written")
-
-
 _OPEN = _Command("Open napari with the MedSeg dock, and the files given.", _open_arguments, _open)
 _COMMANDS = {
     "demo": _Command("The whole story on the sample scan.", _demo_arguments, _demo),
     "segment": _Command("Segment a scan, from clicks or automatically.", _segment_arguments, _segment),
     "convert": _Command("Save a mask in another format, on its scan's own grid.", convert_arguments, convert),
-    "fine-tune": _Command("Teach a model with corrected masks.", _fine_tune_arguments, _fine_tune),
+    "fine-tune": _Command("Teach a model with corrected masks.", fine_tune_arguments, fine_tune),
     "evaluate": _Command("Compare a mask, or a folder of them, with its reference.", _evaluate_arguments, _evaluate),
     "corrections": _Command(
         "List, pin and export accepted corrections.", corrections_arguments, run_corrections_command
@@ -365,6 +242,6 @@ _COMMANDS = {
     "models": _Command(
         "List, show, activate, roll back, export and import models.", models_arguments, run_models_command
     ),
-    "train-click-model": _Command("Train the click model anew.", _train_arguments, _train),
+    "train-click-model": _Command("Train the click model anew.", train_click_model_arguments, train_click_model),
     "train-siamese": _Command("Train the network that compares lesions.", train_siamese_arguments, train_siamese),
 }

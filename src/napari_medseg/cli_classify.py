@@ -1,4 +1,4 @@
-"""The commands ``classify``, ``similar`` and ``train-classifier``."""
+"""The commands ``classify`` and ``similar``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ from napari_medseg.errors import MedSegError
 from napari_medseg.terminal import (
     Results,
     add_json,
-    add_settings,
     aligned,
-    checked_settings,
     numbers,
-    stop_on_signal,
 )
 
 if TYPE_CHECKING:
     from napari_medseg.classification import Classifier, Similar, Subject
-    from napari_medseg.classification.features import FeatureCache
 
 
 def classify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,112 +114,6 @@ def similar(options: argparse.Namespace, results: Results) -> None:
         kept = library.add(subject, options.add, paths=options.scans)
         results.say(f"{kept.id}: kept in {library.root}")
         results.put({"added": kept.id, "class": kept.card.class_name})
-
-
-def train_classifier_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``train-classifier``."""
-    from napari_medseg.learning.class_settings import SHOWN_CLASS_SETTINGS, ClassTraining
-    from napari_medseg.learning.settings import Strategy
-
-    table = "table of cases: columns scan, mask, label, position_mm, class, patient"
-    parser.add_argument("--table", metavar="CSV", type=Path, help=table)
-    parser.add_argument("--cases", metavar="DIR", type=Path, help="library of labelled cases (default: your own)")
-    parser.add_argument(
-        "--task", choices=("lesion", "image", "study"), help="which cases of the library (default: all)"
-    )
-    parser.add_argument("--classes", metavar="A,B", help="their names in order (default: those that occur)")
-    parser.add_argument("--model", help="classifier to go on from: name or folder (default: a new one)")
-    parser.add_argument("--name", default="classifier", help="what a new one is called (default: classifier)")
-    names = " ".join(f"{s.value}: {s.description}" for s in Strategy)
-    parser.add_argument("--strategy", choices=[s.value for s in Strategy], default=Strategy.AUTO.value, help=names)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the new version, whatever the verdict")
-    adopt = "also add it to the library under this name; it becomes the active version if the gate agrees"
-    parser.add_argument("--adopt", metavar="NAME", help=adopt)
-    parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
-    add_settings(parser, ClassTraining, SHOWN_CLASS_SETTINGS)
-    add_json(parser)
-
-
-def train_classifier(options: argparse.Namespace, results: Results) -> None:
-    """Train a classifier on labelled cases."""
-    from napari_medseg.classification.load import load_classifier
-    from napari_medseg.learning.class_settings import ClassTraining
-    from napari_medseg.learning.train_classifier import train_classifier as train
-
-    settings = checked_settings(ClassTraining, options)
-    subjects, answers = _labelled(options)
-    classes = [name.strip() for name in options.classes.split(",")] if options.classes else None
-    start = load_classifier(options.model) if options.model else None
-    with stop_on_signal() as should_stop:
-        for report in train(
-            subjects,
-            answers,
-            classes=classes,
-            start=start,
-            name=start.card.name if start is not None else options.adopt or options.name,
-            strategy=options.strategy,
-            settings=settings,
-            out=options.out,
-            cache=_cache(),
-            seed=options.seed,
-            should_stop=should_stop,
-        ):
-            results.put(report)
-            results.say(report.message)
-    if options.adopt:
-        from napari_medseg.models.library import Library
-
-        library = Library()
-        version = library.adopt(options.adopt, options.out)
-        if report.verdict is not None and report.verdict.adopted:
-            library.activate(options.adopt, version)
-
-
-def train_siamese_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe ``train-siamese``."""
-    from napari_medseg.learning.train_siamese import SiameseTraining
-
-    parser.add_argument("--data", type=Path, required=True, help="folder of collections of x_image and x_mask files")
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights and card")
-    add_settings(parser, SiameseTraining, ("minutes", "steps", "seed", "n_synthetic"))
-    add_json(parser)
-
-
-def train_siamese(options: argparse.Namespace, results: Results) -> None:
-    """Train the network that compares lesions; an interrupt ends it with what it has learned so far."""
-    from dataclasses import asdict
-
-    from napari_medseg.learning.train_siamese import SiameseTraining
-    from napari_medseg.learning.train_siamese import train_siamese as train
-
-    settings = checked_settings(SiameseTraining, options)
-    with stop_on_signal() as should_stop:
-        for report in train(options.data, options.out, settings, should_stop=should_stop):
-            results.put(asdict(report))
-            results.say(
-                f"step {report.step}, {report.progress:.0%}: loss {report.loss:.3f}, recall {report.recall:.2f}"
-            )
-    results.say(f"{options.out}: weights and card written")
-
-
-def _cache() -> FeatureCache:
-    from napari_medseg.classification.features import FeatureCache
-    from napari_medseg.home import home_folder
-
-    return FeatureCache(home_folder() / "features")
-
-
-def _labelled(options: argparse.Namespace) -> tuple[list[Subject], list[str]]:
-    """Cases and their classes, from a table or from the library."""
-    if options.table is not None:
-        from napari_medseg.classification.table import read_table
-
-        rows = [row for row in read_table(options.table) if row.class_name]
-        return [row.subject() for row in rows], [row.class_name for row in rows]
-    from napari_medseg.classification import CaseLibrary
-
-    stored = [case for case in CaseLibrary(options.cases).list(task=options.task) if case.card.class_name]
-    return [case.subject() for case in stored], [case.card.class_name for case in stored]
 
 
 def _subject_arguments(parser: argparse.ArgumentParser, *, several: bool) -> None:

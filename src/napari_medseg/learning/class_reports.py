@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
-if TYPE_CHECKING:
-    from napari_medseg.models.checkpoint import Checkpoint
+from napari_medseg.learning.reports import GateVerdict, Moment, TrainingResult
 
 
 class ClassScores(BaseModel):
@@ -25,45 +20,33 @@ class ClassScores(BaseModel):
     )
 
 
-class ClassVerdict(BaseModel):
+class ClassVerdict(GateVerdict):
     """What the gate decided about a classifier and what it compared."""
 
-    model_config = ConfigDict(frozen=True)
-
-    adopted: bool
-    sentence: str
     before: ClassScores
     after: ClassScores
-    held_out: str = ""
-    folder: str = ""
 
 
-class ClassReport(BaseModel):
-    """One moment of training a classifier.
+class ClassReport(Moment):
+    """One moment of training a classifier. The last report of a run carries the verdict.
 
-    The last report of a run is of the kind ``done`` and carries the verdict. ``score`` is the balanced accuracy on
-    held-out cases, ``score_before`` that of the version in use, or of guessing.
+    ``score`` is the balanced accuracy on held-out cases, ``score_before`` that of the version in use, or of guessing.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    kind: Literal["progress", "validation", "done"] = "progress"
-    step: int = 0
-    n_steps: int = 0
-    epoch: float = 0.0
-    loss: float | None = None
     score: float | None = None
     score_before: float | None = None
-    seconds: float = 0.0
-    remaining_s: float | None = None
-    message: str = ""
     verdict: ClassVerdict | None = None
 
+    @property
+    def figure(self) -> float | None:
+        """What was measured on held-out cases."""
+        return self.score
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ClassTrainingResult:
-    """What a finished training returns: the trained version, whatever the verdict, and the verdict."""
+    @property
+    def figure_before(self) -> float | None:
+        """The same of the version in use."""
+        return self.score_before
 
-    checkpoint: Checkpoint
-    verdict: ClassVerdict
-    folder: Path | None
+
+class ClassTrainingResult(TrainingResult[ClassVerdict]):
+    """What finished training of a classifier returns."""

@@ -1,15 +1,53 @@
-"""What fine-tuning says while it runs and when it is done; one line of JSON each between processes."""
+"""What a training says while it runs and when it is done; one line of JSON each between processes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from napari_medseg.models.checkpoint import Checkpoint
+
+
+class GateVerdict(BaseModel):
+    """What the gate decided about a new version of any model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    adopted: bool
+    sentence: str
+    held_out: str = ""
+    folder: str = ""
+
+
+class Moment(BaseModel):
+    """One moment of a training, whatever learns. The last one is of the kind ``done``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["progress", "validation", "done"] = "progress"
+    step: int = 0
+    n_steps: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    seconds: float = 0.0
+    remaining_s: float | None = None
+    message: str = ""
+
+
+AnyVerdict = TypeVar("AnyVerdict", bound=GateVerdict)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult(Generic[AnyVerdict]):
+    """What a finished training returns: the trained version, whatever the verdict, and the verdict."""
+
+    checkpoint: Checkpoint
+    verdict: AnyVerdict
+    folder: Path | None
 
 
 class Figures(BaseModel):
@@ -33,48 +71,34 @@ class Figures(BaseModel):
         return max(self.automatic or 0.0, self.one_click or 0.0)
 
 
-class Verdict(BaseModel):
-    """What the gate decided and what it compared."""
+class Verdict(GateVerdict):
+    """What the gate decided about a fine-tuned version and what it compared."""
 
-    model_config = ConfigDict(frozen=True)
-
-    adopted: bool
-    sentence: str
     dice_before: float
     dice_after: float
     guard_before: float
     guard_after: float
     before: Figures
     after: Figures
-    held_out: str = ""
-    folder: str = ""
 
 
-class Report(BaseModel):
-    """One moment of a training.
+class Report(Moment):
+    """One moment of fine-tuning. The last report of a run carries the verdict."""
 
-    The last report of a run is of the kind ``done`` and carries the verdict.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: Literal["progress", "validation", "done"] = "progress"
-    step: int = 0
-    n_steps: int = 0
-    epoch: float = 0.0
-    loss: float | None = None
     dice: float | None = None
     dice_before: float | None = None
-    seconds: float = 0.0
-    remaining_s: float | None = None
-    message: str = ""
     verdict: Verdict | None = None
 
+    @property
+    def figure(self) -> float | None:
+        """What was measured on held-out cases."""
+        return self.dice
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FineTuneResult:
-    """What a finished training returns: the trained version, whatever the verdict, and the verdict."""
+    @property
+    def figure_before(self) -> float | None:
+        """The same of the version that learns."""
+        return self.dice_before
 
-    checkpoint: Checkpoint
-    verdict: Verdict
-    folder: Path | None
+
+class FineTuneResult(TrainingResult[Verdict]):
+    """What finished fine-tuning returns."""

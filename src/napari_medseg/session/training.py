@@ -46,7 +46,7 @@ class Curve:
 
     def and_then(self, report: AnyReport) -> Curve:
         """Return the curve with one report more."""
-        figure, before = _figures(report)
+        figure, before = report.figure, report.figure_before
         losses = self.losses if report.loss is None else (*self.losses, (report.step, report.loss))
         measured = report.kind == "validation" and figure is not None
         dices = (*self.dices, (report.step, figure or 0.0)) if measured else self.dices
@@ -284,13 +284,6 @@ class TrainingController(ABC):
         self._forget_model()
         self.session.message = f"Version {number} is active."
         self.changed.emit()
-
-
-def _figures(report: AnyReport) -> tuple[float | None, float | None]:
-    """What was measured on held-out cases, and the same of the version that learns."""
-    if isinstance(report, ClassReport):
-        return report.score, report.score_before
-    return report.dice, report.dice_before
 
 
 def _figure_of(gate: dict[str, Any]) -> float | None:
