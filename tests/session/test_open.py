@@ -6,7 +6,7 @@ import pytest
 
 from napari_medseg.errors import Cancelled, ImagingError
 from napari_medseg.imaging.volume import LabelMap
-from napari_medseg.session.open import volume_of_array
+from napari_medseg.session.arrays import volume_of_array
 from napari_medseg.session.reading import read_path
 from napari_medseg.session.runner import Ticket
 from napari_medseg.session.services import build

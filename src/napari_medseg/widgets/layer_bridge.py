@@ -10,18 +10,18 @@ from typing import Any, cast
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
-from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.session.labels import union
-from napari_medseg.session.lesions import COLOURS, MAX_LABEL, Lesion, Region
-from napari_medseg.session.open import volume_of_array
+from napari_medseg.session.lesions import MAX_LABEL, Lesion, Region
 from napari_medseg.session.services import Services
 from napari_medseg.session.work import ScanWork
 from napari_medseg.widgets import scan_view
+from napari_medseg.widgets.foreign_layers import foreign_volume
+from napari_medseg.widgets.lesion_colours import colour_table, colours_of
 from napari_medseg.widgets.overlay import Overlay
 from napari_medseg.widgets.stage import Shown, Stage
 from napari_medseg.widgets.strokes import StrokeRecorder, Touched
@@ -286,7 +286,7 @@ class LayerBridge:
         if layer is None:
             return
         wanted = colours_of(lesions)
-        if not np.array_equal(_table(wanted), _table(layer.colormap)):
+        if not np.array_equal(colour_table(wanted), colour_table(layer.colormap)):
             layer.colormap = wanted
 
     def _on_changed(self, _region: Region) -> None:
@@ -302,37 +302,3 @@ class LayerBridge:
             yield
         finally:
             self._writing = before
-
-
-def foreign_volume(layer: Image) -> Volume:
-    """Return a scan for an Image layer that another plugin or the console made.
-
-    Raises
-    ------
-    MedSegError
-        If it is in colours, multiscale, or has another number of axes than two or three.
-    """
-    if layer.rgb:
-        raise MedSegError(f"'{layer.name}' is in colours: a scan has one value a voxel.")
-    if layer.multiscale:
-        raise MedSegError(f"'{layer.name}' is multiscale: open one resolution of it.")
-    in_mm = all(str(unit) in ("millimeter", "mm") for unit in layer.units)
-    return volume_of_array(
-        np.asarray(layer.data),
-        scale=tuple(layer.scale),
-        translate=tuple(layer.translate),
-        name=layer.name,
-        has_units=in_mm,
-    )
-
-
-def colours_of(lesions: tuple[Lesion, ...]) -> DirectLabelColormap:
-    """Return the layer's colours: those of the table, and ready ones for labels that are not in it yet."""
-    colours: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
-    colours.update({label: COLOURS[(label - 1) % len(COLOURS)] for label in range(1, MAX_LABEL + 1)})
-    colours.update({lesion.label: lesion.colour if lesion.visible else "transparent" for lesion in lesions})
-    return DirectLabelColormap(color_dict=colours)
-
-
-def _table(colormap: Any) -> np.ndarray[Any, Any]:
-    return np.array([colormap.color_dict.get(label, (0, 0, 0, 0)) for label in range(MAX_LABEL + 1)])
