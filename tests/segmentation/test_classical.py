@@ -14,7 +14,7 @@ from napari_medseg.imaging.volume import Volume
 from napari_medseg.segmentation.classical import GeodesicSegmenter
 from napari_medseg.segmentation.prompts import Box, Click, Scribble
 from napari_medseg.segmentation.random_walk import random_walk
-from napari_medseg.segmentation.rays import find_surface
+from napari_medseg.segmentation.rays import search_rays
 
 SPACING = (2.5, 0.9, 0.9)
 AFFINE = np.array([[0, 0, -0.9, 40.0], [0, -0.9, 0, 31.0], [2.5, 0, 0, -80.0], [0, 0, 0, 1.0]])
@@ -110,7 +110,7 @@ def test_it_needs_no_torch() -> None:
 
 def test_the_surface_along_rays_has_the_balls_radius() -> None:
     lesion = ball((44, 120, 130), (20, 62, 58), 20.0)
-    surface = find_surface(scan(lesion).data, np.array([20.0, 62.0, 58.0]), SPACING)
+    surface = search_rays(scan(lesion).data, np.array([20.0, 62.0, 58.0]), SPACING).best()
     assert np.median(surface.radii_mm) == pytest.approx(20.0, rel=0.2)
     inside = surface.signed_distance_mm(np.array([[0.0, 0.0, 1.0], [0.0, 60.0, 0.0]]))
     assert inside[0] > 15

@@ -13,7 +13,7 @@ from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet, unfold
 from napari_medseg.networks.encoder import fold
 from napari_medseg.segmentation.classical import GeodesicSegmenter
-from napari_medseg.segmentation.click import _blend, choose
+from napari_medseg.segmentation.click import choose, mix
 from napari_medseg.segmentation.prompts import Box, Click, Scribble
 from napari_medseg.segmentation.segmenter import Segmenter
 
@@ -183,10 +183,12 @@ def test_the_geodesic_method_finds_a_bright_lesion_and_takes_corrections(volume:
         model.segment(volume, [Box(at((5, 20, 18)), at((13, 46, 42)))])
 
 
-def test_a_second_opinion_counts_only_where_both_were_asked() -> None:
+def test_another_answer_has_its_share_and_says_no_where_it_does_not_reach() -> None:
     first = np.full((4, 6, 8), 0.2, np.float32)
     region = (slice(2, 6), slice(0, 6), slice(10, 18))
     second = np.full((5, 6, 7), 1.0, np.float32)
-    _blend(first, region, second, (slice(1, 6), slice(0, 6), slice(11, 18)))
-    np.testing.assert_allclose(first[:, :, 0], 0.2)
-    np.testing.assert_allclose(first[:, :, 1:], 0.2 + 0.4 * 0.8, rtol=1e-6)
+    mix((first, region), (second, (slice(1, 6), slice(0, 6), slice(11, 18))), np.float32(0.4))
+    np.testing.assert_allclose(first[:, :, 0], 0.6 * 0.2, rtol=1e-6)
+    np.testing.assert_allclose(first[:, :, 1:], 0.6 * 0.2 + 0.4, rtol=1e-6)
+    mix((first, region), (second, (slice(20, 25), slice(0, 6), slice(11, 18))), np.float32(0.5))
+    np.testing.assert_allclose(first[:, :, 0], 0.5 * 0.6 * 0.2, rtol=1e-6)

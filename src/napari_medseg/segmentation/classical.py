@@ -17,12 +17,18 @@ from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
 from napari_medseg.segmentation.click import framing, nothing_without_a_click, obey, only_what_was_asked
 from napari_medseg.segmentation.confidence import confidence_of, without_doubt_at
-from napari_medseg.segmentation.intensities import SIZE, Belief, belief_of, likely_by_intensity, offsets_mm
+from napari_medseg.segmentation.intensities import (
+    MARGIN,
+    SIZE,
+    Belief,
+    belief_from_rays,
+    belief_of,
+    likely_by_intensity,
+    middle_of,
+)
 from napari_medseg.segmentation.prompts import Prompt
-from napari_medseg.segmentation.rays import StarSurface, find_surface
-from napari_medseg.segmentation.views import Prompts, View, paste, prompts_in_array
-
-_MARGIN = 1.5
+from napari_medseg.segmentation.rays import search_rays
+from napari_medseg.segmentation.views import Prompts, paste, prompts_in_array
 
 
 class GeodesicSegmenter:
@@ -67,7 +73,9 @@ class GeodesicSegmenter:
         spacing = np.array(volume.spacing_mm)
         before = None if previous is None else (np.asarray(previous.data) > 0).astype(np.uint8)
         belief = _from_mask(before, drawn, spacing) if before is not None else None
-        belief = belief or _from_rays(volume, drawn, spacing)
+        if belief is None:
+            surface = search_rays(volume.data, middle_of(drawn, spacing), volume.spacing_mm).best()
+            belief = belief_from_rays(surface, drawn, volume.data.shape, spacing)
         likely, region = paste(
             likely_by_intensity(volume.data, belief, spacing, drawn), belief.view, volume.data.shape, volume.spacing_mm
         )
@@ -94,26 +102,8 @@ def _joined(mask: NDArray[np.bool_], region: Sequence[slice], prompts: Prompts) 
     return np.isin(parts, [parts[tuple(s)] for s in seeds if parts[tuple(s)]])
 
 
-def _from_rays(volume: Volume, prompts: Prompts, spacing: NDArray[np.float64]) -> Belief:
-    """The shape that rays from the middle one of the positive points find, stretched so that it holds them all."""
-    points = prompts.positive
-    middle = points[np.linalg.norm((points - points.mean(0)) * spacing, axis=1).argmin()]
-    surface = find_surface(volume.data, middle, volume.spacing_mm)
-    ends = middle + surface.directions * surface.radii_mm[:, None] / spacing
-    held = np.concatenate([ends, points])
-    low = np.maximum(held.min(0), -0.5)
-    high = np.minimum(held.max(0), np.array(volume.data.shape) - 0.5)
-    view = View((low + high) / 2, _MARGIN * float(((high - low) * spacing).max()), SIZE)
-    depth = surface.signed_distance_mm(offsets_mm(view, middle, spacing))
-    return Belief(view, depth.reshape(SIZE, SIZE, SIZE).astype(np.float32), _radius(surface))
-
-
-def _radius(surface: StarSurface) -> float:
-    return float(np.exp(np.log(surface.radii_mm).mean()))
-
-
 def _from_mask(mask: NDArray[np.uint8], prompts: Prompts, spacing: NDArray[np.float64]) -> Belief | None:
     """The mask so far as a shape; None where it is empty."""
     whole = tuple(slice(0, n) for n in mask.shape)
-    view = framing(prompts.points, mask, whole, _MARGIN, spacing, SIZE)
+    view = framing(prompts.points, mask, whole, MARGIN, spacing, SIZE)
     return None if view is None else belief_of(mask, view, spacing)

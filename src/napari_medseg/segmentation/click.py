@@ -1,8 +1,9 @@
 """From prompts to a mask: look at several scales, choose, look closer; then correct where the user says so.
 
 The first answer: views of growing size round the click go through the network in one batch; it estimates for each
-view how well its mask fits the whole lesion; the best is looked at again in a view that its mask fills. A correction:
-a view that holds the mask so far and every prompt, and what the intensities say of the mask as a second opinion.
+view how well its mask fits the whole lesion; the best, also by what rays from the click say of its size, is looked at
+again in a view that its mask fills. A correction: two views that hold the mask so far and every prompt. Both times
+what the intensities alone say has a share in the answer.
 """
 
 from __future__ import annotations
@@ -13,21 +14,32 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from napari_medseg.errors import Cancelled
 from napari_medseg.imaging.volume import LabelMap, Volume
-from napari_medseg.segmentation.intensities import SIZE, belief_of, likely_by_intensity
+from napari_medseg.segmentation.intensities import (
+    SIZE,
+    Belief,
+    belief_from_rays,
+    belief_of,
+    likely_by_intensity,
+    middle_of,
+)
+from napari_medseg.segmentation.rays import RaySearch, search_rays
 from napari_medseg.segmentation.views import Prompts, View, paste, render
 
 Floats = NDArray[np.float32]
+Answer = tuple[Floats, tuple[slice, ...]]
 Predict = Callable[[Floats], tuple[Floats, Floats]]
 
 LADDER_SIZE, CLOSE_SIZE = 48, 64
 LADDER_VIEWS = 7
 NARROWEST_VOXELS, WIDEST_VOXELS = 20.0, 520.0
-_MARGINS = (1.35, 2.2)
+_MARGINS, _WIDE = (1.7, 1.35), 2.2
 _FILL = 1.45
 _SECOND_OPINION = np.float32(0.4)
+_AGREEMENT = 2.0
 _JUST_INSIDE = np.float32(0.55)
 
 
@@ -49,12 +61,23 @@ class Scene:
         probabilities, quality = self.predict(inputs)
         return [p * x[-1] for p, x in zip(probabilities, inputs, strict=True)], quality
 
-    def paste(self, probability: Floats, view: View) -> tuple[Floats, tuple[slice, ...]]:
+    def paste(self, probability: Floats, view: View) -> Answer:
         """A view's probabilities on the scan's grid."""
         return paste(probability, view, self.array.shape, tuple(self.spacing_mm))
 
+    def rays(self) -> RaySearch | None:
+        """What rays from the click find; None where a box says more of the size than they do."""
+        if self.prompts.boxes or not self.prompts.signs.any():
+            return None
+        return search_rays(self.array, middle_of(self.prompts, self.spacing_mm), tuple(self.spacing_mm))
 
-def segment_first(scene: Scene) -> tuple[Floats, tuple[slice, ...]]:
+    def intensities(self, belief: Belief) -> Answer:
+        """What the intensities alone say of a shape."""
+        likely = likely_by_intensity(self.array, belief, self.spacing_mm, self.prompts)
+        return self.paste(likely, belief.view)
+
+
+def segment_first(scene: Scene) -> Answer:
     """Segment from prompts alone.
 
     Returns
@@ -66,6 +89,10 @@ def segment_first(scene: Scene) -> tuple[Floats, tuple[slice, ...]]:
     """
     views = ladder(scene.prompts, scene.array.shape, scene.spacing_mm)
     probabilities, quality = scene.ask(views, None)
+    rays = scene.rays()
+    if rays is not None:
+        agreement = [rays.agreement(p, v, tuple(scene.spacing_mm)) for p, v in zip(probabilities, views, strict=True)]
+        quality = expit(logit(quality.clip(1e-4, 1 - 1e-4)) + _AGREEMENT * np.array(agreement))
     k = choose(probabilities, quality)
     first, region = scene.paste(probabilities[k], views[k])
     mask = np.zeros(scene.array.shape, np.uint8)
@@ -74,7 +101,11 @@ def segment_first(scene: Scene) -> tuple[Floats, tuple[slice, ...]]:
     if close is None:
         return first, region
     (again,), _ = scene.ask([close], mask)
-    return scene.paste(again, close)
+    answer = scene.paste(again, close)
+    if rays is not None:
+        belief = belief_from_rays(rays.best(), scene.prompts, scene.array.shape, scene.spacing_mm)
+        mix(answer, scene.intensities(belief), _SECOND_OPINION)
+    return answer
 
 
 def ladder(prompts: Prompts, shape: Sequence[int], spacing: NDArray[np.float64]) -> list[View]:
@@ -134,30 +165,38 @@ def _framed(
     return View((low + high) / 2, max(extent, NARROWEST_VOXELS / 2 * float(spacing_mm.min())), size)
 
 
-def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> tuple[Floats, tuple[slice, ...]]:
+def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> Answer:
     """Correct a mask by the newest prompts; probabilities and region as `segment_first` gives them."""
     region = tuple(slice(0, n) for n in previous.shape)
     bounds = _bounds(scene.prompts.points, previous, region)
     if bounds is None:
         return segment_first(scene)
-    asked = [_framed(*bounds, margin, scene.spacing_mm, CLOSE_SIZE) for margin in _MARGINS]
-    probabilities, _ = scene.ask(asked, previous)
-    k = 1 if _is_cut(probabilities[0]) else 0
-    probability, region = scene.paste(probabilities[k], asked[k])
-    view = View(asked[k].centre, asked[k].extent_mm, SIZE)
-    belief = belief_of(previous, view, scene.spacing_mm)
+    views = [_framed(*bounds, margin, scene.spacing_mm, CLOSE_SIZE) for margin in _MARGINS]
+    probabilities, _ = scene.ask(views, previous)
+    seen = [(p, v) for p, v in zip(probabilities, views, strict=True) if not _is_cut(p)]
+    if not seen:
+        views = [_framed(*bounds, _WIDE, scene.spacing_mm, CLOSE_SIZE)]
+        seen = list(zip(scene.ask(views, previous)[0], views, strict=True))
+    answer = scene.paste(*seen[0])
+    for share, (probability, view) in enumerate(seen[1:], start=2):
+        mix(answer, scene.paste(probability, view), np.float32(1 / share))
+    closest = seen[-1][1]
+    belief = belief_of(previous, View(closest.centre, closest.extent_mm, SIZE), scene.spacing_mm)
     if (belief.depth_mm > 0).any():
-        opinion = likely_by_intensity(scene.array, belief, scene.spacing_mm, scene.prompts)
-        _blend(probability, region, *scene.paste(opinion, view))
+        mix(answer, scene.intensities(belief), _SECOND_OPINION)
+    probability, region = answer
     return only_what_was_asked(probability, previous[region], scene.prompts), region
 
 
-def _blend(probability: Floats, region: Sequence[slice], opinion: Floats, where: Sequence[slice]) -> None:
-    """Mix a second opinion into the first, in place; their regions may differ by a voxel at the border."""
-    both = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(region, where, strict=True)]
+def mix(answer: Answer, other: Answer, share: np.float32) -> None:
+    """Give another answer its share in an answer, in place; where the other does not reach, it says no."""
+    (probability, region), (opinion, where) = answer, other
+    both = [(max(a.start, b.start), max(a.start, min(a.stop, b.stop))) for a, b in zip(region, where, strict=True)]
     here = tuple(slice(low - a.start, high - a.start) for (low, high), a in zip(both, region, strict=True))
     there = tuple(slice(low - b.start, high - b.start) for (low, high), b in zip(both, where, strict=True))
-    probability[here] += _SECOND_OPINION * (opinion[there] - probability[here])
+    probability *= 1 - share
+    if all(high > low for low, high in both):
+        probability[here] += share * opinion[there]
 
 
 def only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompts: Prompts) -> Floats:

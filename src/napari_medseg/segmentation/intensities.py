@@ -6,6 +6,7 @@ inside and outside of it say how each point looks; a random walker carries both 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import edt
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from napari_medseg.segmentation.random_walk import random_walk
+from napari_medseg.segmentation.rays import StarSurface
 from napari_medseg.segmentation.views import Prompts, View, sample, valid
 
 SIZE = 40
+MARGIN = 1.5
 _BINS = 32
 _STRICTNESS, _TRUST = 0.35, 0.12
 _LOOKS, _PLACE, _SURE = 0.5, 1.5, 4.0
@@ -53,6 +56,26 @@ def belief_of(mask: NDArray[np.uint8], view: View, spacing_mm: NDArray[np.float6
     depth = (np.where(seen, inside - 0.5, 0.5 - outside) * pitch).astype(np.float32)
     radius = float((seen.sum() * 0.75 / np.pi) ** (1 / 3)) * pitch
     return Belief(view, depth, max(radius, pitch))
+
+
+def belief_from_rays(
+    surface: StarSurface, prompts: Prompts, shape: Sequence[int], spacing: NDArray[np.float64]
+) -> Belief:
+    """A surface round a click as a shape, in a view that holds it and every positive point."""
+    ends = surface.centre + surface.directions * surface.radii_mm[:, None] / spacing
+    held = np.concatenate([ends, prompts.positive])
+    low = np.maximum(held.min(0), -0.5)
+    high = np.minimum(held.max(0), np.array(shape) - 0.5)
+    view = View((low + high) / 2, MARGIN * float(((high - low) * spacing).max()), SIZE)
+    depth = surface.signed_distance_mm(offsets_mm(view, surface.centre, spacing))
+    radius = float(np.exp(np.log(surface.radii_mm).mean()))
+    return Belief(view, depth.reshape(SIZE, SIZE, SIZE).astype(np.float32), radius)
+
+
+def middle_of(prompts: Prompts, spacing: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The positive point nearest to the middle of them all."""
+    points = prompts.positive
+    return np.asarray(points[np.linalg.norm((points - points.mean(0)) * spacing, axis=1).argmin()])
 
 
 def offsets_mm(view: View, origin: NDArray[np.float64], spacing: NDArray[np.float64]) -> NDArray[np.float64]:

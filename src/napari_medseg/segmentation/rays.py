@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 from scipy.spatial import cKDTree
 
+from napari_medseg.imaging.view import View
+
 Floats = NDArray[np.float64]
 
 _N_RAYS, _N_NEIGHBOURS = 256, 6
 _LEAST_VOXELS, _GROWTH, _MOST_STEPS, _MOST_MM = 1.2, 1.13, 40, 160.0
 _FIRST_SIZE, _STEPS_A_SIZE, _STEPS_BEYOND = 3.0, 2.5, 3
 _BINS, _ROUNDS = 24, 12
+_TRUST = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +78,7 @@ def directions(is_flat: bool) -> tuple[Floats, NDArray[np.int64]]:
 class Polar:
     """A scan along rays: intensities between 0 and 1, shape (R, M), and which of the points lie on the scan."""
 
+    directions: Floats
     values: Floats
     inside: NDArray[np.bool_]
     neighbours: NDArray[np.int64]
@@ -85,8 +89,63 @@ class Polar:
         return np.asarray(np.arange(len(self.radii_mm))[None] - surface[:, None])
 
 
-def find_surface(array: NDArray[np.generic], centre: Floats, spacing_mm: Sequence[float]) -> StarSurface:
-    """Find the surface of what lies round a point of a scan, of any size.
+@dataclass(frozen=True, slots=True, eq=False)
+class RaySearch:
+    """What rays from a click found: the best surface near each of several sizes, and what is expected of each.
+
+    Parameters
+    ----------
+    centre : ndarray, shape (3,)
+        Continuous ``(z, y, x)`` index of the click.
+    polar : Polar
+        The scan along the rays.
+    surfaces : tuple of ndarray, shape (R,)
+        The surfaces, in steps along the rays.
+    scores : ndarray, shape (K,)
+        The Dice with the lesion that is expected of each.
+    """
+
+    centre: Floats
+    polar: Polar
+    surfaces: tuple[Floats, ...]
+    scores: Floats
+
+    def best(self) -> StarSurface:
+        """The surface of which most is expected."""
+        k = int(np.argmax(self.scores))
+        polar = self.polar
+        radii = np.interp(self.surfaces[k], np.arange(len(polar.radii_mm)), polar.radii_mm)
+        return StarSurface(self.centre, polar.directions, radii, float(self.scores[k]))
+
+    def agreement(self, probability: NDArray[np.float32], view: View, spacing_mm: Sequence[float]) -> float:
+        """Dice of a mask with the surfaces, each counting by what is expected of it.
+
+        Parameters
+        ----------
+        probability : ndarray, shape (N, N, N)
+            The mask, as a view's probabilities.
+        view : View
+            The view.
+        spacing_mm : sequence of float
+            Voxel size of the scan along (z, y, x).
+        """
+        polar, pitch = self.polar, view.extent_mm / view.size
+        offsets = polar.directions[:, None] * polar.radii_mm[:, None] / pitch
+        points = view.point_of(self.centre, tuple(spacing_mm)) + offsets
+        read = map_coordinates(probability, points.reshape(-1, 3).T, order=1, mode="constant", output=np.float32)
+        mask = read.reshape(polar.inside.shape) > 0.5
+        volume = polar.inside * polar.radii_mm**3  # of the piece of a shell that a point stands for
+        trust = np.exp((self.scores - self.scores.max()) / _TRUST)
+        overlaps = [_overlap(mask, polar.offsets(surface) <= 0, volume) for surface in self.surfaces]
+        return float(np.average(overlaps, weights=trust))
+
+
+def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_], volume: Floats) -> float:
+    return float(2 * ((a & b) * volume).sum() / max(float(((a * 1.0 + b) * volume).sum()), 1e-9))
+
+
+def search_rays(array: NDArray[np.generic], centre: Floats, spacing_mm: Sequence[float]) -> RaySearch:
+    """Look for the surface of what lies round a point of a scan, at several sizes.
 
     Parameters
     ----------
@@ -99,10 +158,8 @@ def find_surface(array: NDArray[np.generic], centre: Floats, spacing_mm: Sequenc
     """
     polar = read_rays(array, centre, spacing_mm)
     surfaces = surfaces_of_sizes(polar)
-    scores = [float(expected_dice(describe(polar, surfaces, k))) for k in range(len(surfaces))]
-    best = int(np.argmax(scores))
-    radii = np.interp(surfaces[best], np.arange(len(polar.radii_mm)), polar.radii_mm)
-    return StarSurface(np.asarray(centre, float), directions(array.shape[0] == 1)[0], radii, scores[best])
+    scores = np.array([expected_dice(describe(polar, surfaces, k)) for k in range(len(surfaces))])
+    return RaySearch(np.asarray(centre, float), polar, tuple(surfaces), scores)
 
 
 def read_rays(array: NDArray[np.generic], centre: Floats, spacing_mm: Sequence[float]) -> Polar:
@@ -117,7 +174,7 @@ def read_rays(array: NDArray[np.generic], centre: Floats, spacing_mm: Sequence[f
     read = map_coordinates(array, points.reshape(-1, 3).T, order=1, mode="nearest", output=np.float32)
     values = read.reshape(inside.shape).astype(float)[neighbours].mean(1)
     low, high = np.percentile(values[inside], (1, 99)) if inside.any() else (0.0, 1.0)
-    return Polar(np.clip((values - low) / max(float(high - low), 1e-6), 0, 1), inside, neighbours, radii)
+    return Polar(unit, np.clip((values - low) / max(float(high - low), 1e-6), 0, 1), inside, neighbours, radii)
 
 
 def surfaces_of_sizes(polar: Polar) -> list[Floats]:
