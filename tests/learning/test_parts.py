@@ -372,6 +372,13 @@ class TestGate:
         assert better.sentence.startswith("Dice on your corrections 0.50 -> 0.62")
         assert self.decide(before, automatic=0.3, one_click=0.55).adopted
 
+    def test_the_same_without_a_click_is_a_gain_where_it_is_of_use(self):
+        without = self.decide(Figures(automatic=None, one_click=0.78, guard=0.7), automatic=0.78)
+        assert without.adopted
+        assert without.sentence.endswith("version 3 is active; without a click it reaches 0.78")
+        assert not self.decide(Figures(automatic=None, one_click=0.78, guard=0.7), automatic=0.74).adopted
+        assert not self.decide(Figures(automatic=None, one_click=0.1, guard=0.7), automatic=0.1).adopted
+
     def test_inverted_masks_are_recognised_and_large_organs_are_not(self):
         data = with_box()
         assert why_inverted([case_of(data)]) == ""

@@ -14,6 +14,7 @@ _INVERTED_BORDER = 0.8
 _INVERTED_PART = 0.5
 _MOST_DRIFT = 0.15
 _SPREAD = 0.06
+_A_CLICK = 0.04  # part of the Dice that a click is worth which the new version no longer needs
 
 
 def decide(
@@ -32,7 +33,8 @@ def decide(
     ----------
     before, after : Figures
         Of the old and the new version, on the same held-out cases and the same guard set. A model without labels of
-        its own has no automatic figure; then the new version's is compared with what one click reached.
+        its own has no automatic figure; then the new version's is compared with what one click reached, less what a
+        click is worth.
     settings : FineTuneSettings
         The least gain and the largest loss.
     held_out : str
@@ -118,8 +120,8 @@ def _gain(before: Figures, after: Figures) -> list[float]:
     if after.one_click is not None and before.one_click is not None:
         gains.append(after.one_click - before.one_click)
     if after.automatic is not None:
-        reference = before.automatic if before.automatic is not None else before.one_click
-        gains.append(after.automatic - (reference or 0.0))
+        reached = (1 - _A_CLICK) * (before.one_click or 0.0) if before.automatic is None else before.automatic
+        gains.append(after.automatic - reached)
     return gains or [0.0]
 
 
