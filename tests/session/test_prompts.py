@@ -1,5 +1,7 @@
 """Clicks, boxes and scribbles: answers as steps, the newest wins, late and stale answers are dropped."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,15 @@ def test_cancel_keeps_the_click_and_drops_the_answer(slow):
     slow.runner.finish(0)
     assert not slow.session.work.labels.data.any()
     assert slow.session.message == "Stopped."
+
+
+def test_another_scan_is_opened_without_a_word_of_the_answer_that_nobody_waits_for(slow):
+    slow.segmenting.click(at(slow, MIDDLE))
+    slow.opening.choose(replace(slow.session.volume, name="another"))
+    assert slow.session.busy is None
+    assert slow.session.message.startswith("another is open")
+    slow.runner.finish(0)
+    assert not slow.session.work.labels.data.any()
 
 
 def test_a_stroke_while_the_model_works_survives_and_makes_its_own_step(slow):
