@@ -98,7 +98,7 @@ def test_a_changed_scan_is_asked_about_first(services, scan, tmp_path):
     path = tmp_path / "out.nii.gz"
     services.exporting.export(path)
     assert not path.exists()
-    assert services.session.question.startswith("The scan's file changed on disk")
+    assert services.session.question.startswith("The scan's file was changed")
     services.exporting.export(path, despite_change=True)
     assert services.session.question == ""
     assert services.session.saved.path == path

@@ -262,10 +262,10 @@ def test_a_changed_scan_is_asked_about_in_the_panel(opened, qtbot, scan):
     click(opened)
     scan.write_bytes(scan.read_bytes() + b"\0")
     press(opened, qtbot, "Export")
-    assert any(text.startswith("The scan's file changed on disk") for text in texts(opened))
+    assert any(text.startswith("The scan's file was changed") for text in texts(opened))
     press(opened, qtbot, "Export anyway")
     assert "Saved, verified: ct_lesions.nii.gz" in texts(opened)
-    assert not any(text.startswith("The scan's file changed on disk") for text in texts(opened))
+    assert not any(text.startswith("The scan's file was changed") for text in texts(opened))
 
 
 def test_unsaved_work_is_offered_at_the_next_start(opened, qtbot, model):

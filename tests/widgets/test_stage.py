@@ -103,3 +103,13 @@ def test_closing_the_scan_on_stage_brings_another_one_back(bridge):
     assert bridge.session.volume is ct
     assert bridge.viewer.dims.point[0] == pytest.approx(45.0), "where it was left"
     assert visible(bridge) == {"p1 CT", "Lesions"}
+
+
+def test_a_scan_that_was_left_in_2d_is_in_the_picture_in_3d_too(bridge):
+    ct, mr = scan("p1", "CT"), scan("p2", "MR", at_mm=500.0)
+    for volume in (ct, mr):
+        bridge.services.opening.choose(volume)
+    bridge.viewer.dims.ndisplay = 3
+    bridge.services.opening.choose(ct)
+    assert bridge.viewer.scene.camera.center[0] == pytest.approx(28.5, abs=3.0)
+    assert bridge.viewer.scene.camera.center[1:] == pytest.approx((2.5, 6.5), abs=20.0)

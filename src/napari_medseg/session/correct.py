@@ -158,7 +158,7 @@ class CorrectController:
         work.seconds = 0.0
         self.accepted.emit(work)
         n_slices = len(self.session.reviewed | work.labels.corrected_slices)
-        kept = " The scan's file changed since it was opened; the scan as you saw it was kept."
+        kept = " The scan's file is not as it was when it was opened; the scan as you saw it was kept."
         note = kept if has_changed(work.volume) else ""
         self.session.message = f"Accepted: {n_slices} reviewed slices will teach the model.{note}"
 

@@ -130,10 +130,12 @@ class ExportController:
         session.busy = None
         if isinstance(saved, ScanChanged):
             session.question = (
-                "The scan's file changed on disk since it was opened, so the mask may not fit it any more. "
-                "Export on the grid as it was opened?"
+                "The scan's file was changed, moved or removed since it was opened, so the mask may not fit it "
+                "any more. Export on the grid as it was opened?"
             )
-            session.message = "Not exported yet: the scan's file changed on disk."
+            session.message = (
+                "Not exported yet: the scan's file is not as it was. Answer the question in the step Export."
+            )
             return
         session.saved = saved
         self.exported.emit(work)

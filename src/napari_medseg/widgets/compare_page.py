@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QTableWidgetItem, 
 from napari_medseg.followup.matching import Row, State
 from napari_medseg.followup.settings import CompareSettings
 from napari_medseg.session.prior import PriorController
+from napari_medseg.session.stage import distinct_names
 from napari_medseg.widgets.followup_layers import FollowUpLayers
 from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.layer_bridge import LayerBridge
@@ -73,7 +74,7 @@ class ComparePage(QWidget):
     def draw(self, *_values: object) -> None:
         """Draw what can be compared now."""
         volume, choices = self.session.volume, self.controller.choices()
-        names = [f"{scan.name or 'scan'}" for scan in choices]
+        names = distinct_names(choices)
         if names != [self._choice.itemText(k) for k in range(self._choice.count())]:
             self._choice.clear()
             self._choice.addItems(names)

@@ -228,7 +228,9 @@ class MedSegDock(QWidget):
         is_choosing = self.services.opening.is_choosing or self.session.misfit is not None
         is_open = None
         if (volume, is_choosing) != self._opened:
-            self._opened, is_open = (volume, is_choosing), volume is None or is_choosing
+            before, self._opened = self._opened, (volume, is_choosing)
+            is_needed, was_needed = volume is None or is_choosing, before[0] is None or before[1]
+            is_open = is_needed if is_needed or was_needed else None  # who goes between scans keeps the list at hand
         hint = f"{self.services.opening.name_of(volume)}\n{describe(volume)}" if volume is not None else ""
         warning = "\n".join(volume.warnings) if volume is not None else ""
         self.steps["Open"].show_state(available=True, hint=hint, warning=warning, is_open=is_open)

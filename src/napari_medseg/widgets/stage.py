@@ -38,6 +38,7 @@ class _View:
     point: tuple[float, ...]
     center: tuple[float, ...]
     zoom: float
+    ndisplay: int
 
 
 class Stage:
@@ -64,7 +65,7 @@ class Stage:
         """Remember the view of the scan that is about to leave."""
         if self._volume is not None and self.viewer.dims.ndim == 3:
             dims, camera = self.viewer.dims, self.viewer.scene.camera
-            self._views[id(self._volume)] = _View(dims.order, dims.point, camera.center, camera.zoom)
+            self._views[id(self._volume)] = _View(dims.order, dims.point, camera.center, camera.zoom, dims.ndisplay)
 
     def turn_to(self, volume: Volume, scans: Sequence[Shown]) -> tuple[Shown, ...]:
         """Bring a scan and what belongs to it onto the stage; return those."""
@@ -86,7 +87,9 @@ class Stage:
             centre_on(self.viewer, image)
         else:
             dims.order, dims.point = view.order, view.point
-            self.viewer.scene.camera.center, self.viewer.scene.camera.zoom = view.center, view.zoom
+            self.viewer.fit_to_view(layers=[image])
+            if view.ndisplay == dims.ndisplay:
+                self.viewer.scene.camera.center, self.viewer.scene.camera.zoom = view.center, view.zoom
 
     def forget(self, volume: Volume) -> None:
         """Drop what is known of a scan that was closed."""
