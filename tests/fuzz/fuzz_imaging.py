@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         corpus, words = Path(folder, "corpus"), Path(folder, "words")
         corpus.mkdir()
-        for number, seed in enumerate([*targets.seeds(kind), *reproducers(kind)]):
+        for number, seed in enumerate([*targets.seeds(kind), *targets.corpus(kind), *reproducers(kind)]):
             (corpus / str(number)).write_bytes(seed)
         words.write_text("".join(f'"{word}"\n' for word in WORDS[kind]))
         work = Path(folder, "work")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,6 +98,13 @@ def seeds(kind: str) -> Iterator[bytes]:
     """Small good files of every variety, to begin from."""
     with tempfile.TemporaryDirectory() as folder:
         yield from {"nifti": _nifti_seeds, "nrrd": _nrrd_seeds, "dicom": _dicom_seeds}[kind](Path(folder))
+
+
+def corpus(kind: str) -> Iterator[bytes]:
+    """Small inputs that earlier runs found to lead through code of their own."""
+    with zipfile.ZipFile(Path(__file__).parent / "corpus" / f"{kind}.zip") as archive:
+        for name in archive.namelist():
+            yield archive.read(name)
 
 
 def _nifti_seeds(folder: Path) -> Iterator[bytes]:

@@ -28,7 +28,7 @@ _GZIP_WBITS = 31
 _HEADER_FILES = (".hdr", ".hdr.gz")
 _VOXEL_FILES = (".img", ".img.gz")
 # Unpacking at once is faster but cannot be stopped; up to here it takes a fraction of a second.
-_AT_ONCE_WATCHED = 512 * 1024 * 1024
+_AT_ONCE_WATCHED = 128 * 1024 * 1024
 
 
 def read_nifti(path: Path, *, first_only: bool = False, tell: Tell = silent) -> tuple[Volume, ...]:
