@@ -16,11 +16,12 @@ _MM = {
 
 def mm_of_units(units: Sequence[str], name: str, warnings: list[str]) -> list[float]:
     """Millimetres in the unit of each axis; all 1 with a warning where one of several different ones is unknown."""
-    named = sorted({unit for unit in units if unit.strip()})
+    units = [unit.strip() for unit in units]
+    named = sorted({unit for unit in units if unit})
     if len(named) < 2:
         return [mm_of_unit(named, name, warnings)] * len(units)
     unknown: list[str] = []
-    factors = [mm_of_unit([unit] if unit.strip() else [], name, unknown) for unit in units]
+    factors = [mm_of_unit([unit] if unit else [], name, unknown) for unit in units]
     if any("assumed" in note for note in unknown):
         return [mm_of_unit(named, name, warnings)] * len(units)
     warnings.append(f"{name} is measured in {' and '.join(named)}; it was converted to millimetres.")
