@@ -74,6 +74,7 @@ NRRD = {
     "capitals": ({"type": "SHORT", "encoding": "RAW", "endian": "Little"}, lps(), ""),
     "microns": ({"space_units": '"um" "um" "um"'}, lps(mm=(1e-3,) * 3), "converted to millimetres"),
     "units that differ": ({"space_units": '"mm" "mm" "cm"'}, lps(mm=(1, 1, 10)), "measured in cm and mm"),
+    "one unit in two spellings": ({"space_units": '"mm" "MM" "millimeter"'}, lps(), ""),
     "units nobody knows": ({"space_units": '"mm" "mm" "ell"'}, lps(), "millimetres are assumed"),
     "bzip2": ({"encoding": "bz2", "body": bz2.compress(RAW)}, lps(), ""),
     "text": ({"encoding": "ascii", "body": WORDS, "endian": None}, lps(), ""),

@@ -24,7 +24,8 @@ def mm_of_units(units: Sequence[str], name: str, warnings: list[str]) -> list[fl
     factors = [mm_of_unit([unit] if unit else [], name, unknown) for unit in units]
     if any("assumed" in note for note in unknown):
         return [mm_of_unit(named, name, warnings)] * len(units)
-    warnings.append(f"{name} is measured in {' and '.join(named)}; it was converted to millimetres.")
+    if set(factors) != {1.0}:
+        warnings.append(f"{name} is measured in {' and '.join(named)}; it was converted to millimetres.")
     return factors
 
 
