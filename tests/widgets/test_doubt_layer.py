@@ -81,7 +81,7 @@ def test_key_n_goes_to_the_doubtful_region_and_says_which(dock, qtbot):
     assert 5 <= z < 9
     assert 25 <= y < 35
     assert 10 <= x < 20
-    assert dock.session.message == "Doubtful region 1 of 1, 1.8 ml."
+    assert dock.session.message == "Doubtful region 1 of 1: 1.8 ml at the rear border of the lesion."
     np.testing.assert_allclose(dock.viewer.scene.camera.center[-2:], lesions.data_to_world((z, y, x))[-2:])
     assert "N" in dock._keys()
 
