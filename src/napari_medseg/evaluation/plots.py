@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_medseg.evaluation.classification import Floats, calibration, roc
 from napari_medseg.evaluation.study import Case
+from napari_medseg.evaluation.volumes import agreement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +36,29 @@ def plot_cases(cases: Sequence[Case]) -> Figure:
     _diagonal(right, max((f.reference_ml for case in cases for f in case.figures), default=0.0) or 1.0)
     right.set(xlabel="reference volume (ml)", ylabel="volume (ml)")
     right.legend(frameon=False)
+    return page
+
+
+def plot_agreement(cases: Sequence[Case]) -> Figure:
+    """Difference of the volumes against their mean (Bland and Altman, Lancet 1986), with bias and limits by label."""
+    from matplotlib.figure import Figure
+
+    labels = list(dict.fromkeys((figures.label, figures.name) for case in cases for figures in case.figures))
+    page = Figure(figsize=(3.6 * min(3, len(labels)) + 1.2, 3.6 * -(-len(labels) // 3)), layout="constrained")
+    panels = page.subplots(-(-len(labels) // 3), min(3, len(labels)), squeeze=False).ravel()
+    for axes, (label, name) in zip(panels, labels, strict=False):
+        rows = [figures for case in cases for figures in case.figures if figures.label == label]
+        volumes = np.array([(row.volume_ml, row.reference_ml) for row in rows])
+        axes.plot(volumes.mean(1), volumes[:, 0] - volumes[:, 1], "o", markersize=4)
+        bias, low, high = agreement(volumes[:, 0], volumes[:, 1])
+        axes.axhline(bias, color="0.3", linewidth=1)
+        for limit in (low, high):
+            axes.axhline(limit, color="0.6", linewidth=1, linestyle="--")
+        title = f"{name}: {bias:+.2f} ml" + (f" ({low:+.2f} to {high:+.2f})" if np.isfinite(low) else "")
+        axes.set_title(title, fontsize=9)
+        axes.set(xlabel="mean of both volumes (ml)", ylabel="volume - reference (ml)")
+    for axes in panels[len(labels) :]:
+        axes.set_axis_off()
     return page
 
 

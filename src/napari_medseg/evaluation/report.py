@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_medseg.evaluation.bootstrap import bootstrap_intervals
 from napari_medseg.evaluation.classification import ClassificationFigures, Floats, classification_figures
 from napari_medseg.evaluation.page import Row, Section, write_csv, write_html
-from napari_medseg.evaluation.plots import plot_cases, plot_classification
+from napari_medseg.evaluation.plots import plot_agreement, plot_cases, plot_classification
 from napari_medseg.evaluation.study import FIGURES, Case, summarise
 
 
@@ -34,6 +34,11 @@ def write_segmentation_report(folder: Path, cases: Sequence[Case], *, title: str
             mean_rows(cases),
         ),
         Section("Case by case", figure=plot_cases(cases)),
+        Section(
+            "Agreement of volumes",
+            "Difference against mean (Bland and Altman): bias and 95 % limits of agreement.",
+            figure=plot_agreement(cases),
+        ),
         Section("Table", rows=[{k: _shown(v) for k, v in row.items()} for row in rows]),
     ]
     return write_csv(folder / "figures.csv", rows), write_html(folder / "report.html", title, sections)
