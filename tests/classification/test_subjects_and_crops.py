@@ -14,7 +14,7 @@ from napari_medseg.classification.excerpt import excerpt, thumbnail
 from napari_medseg.errors import ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import ClassifierInput
-from napari_medseg.networks.channels import BOX, IMAGE, POSITIVE, PREVIOUS, VALID
+from napari_medseg.networks.channels import BOX, IMAGE, POSITIVE, PREVIOUS, VALID, WINDOW
 
 LESION = ClassifierInput(task="lesion", size=32, extent_mm=32.0)
 
@@ -150,3 +150,35 @@ def test_values_that_are_no_numbers_are_refused(image) -> None:
     broken[0, 3, 3] = np.nan
     with pytest.raises(ModelError, match="'bright 0' holds values that are not numbers"):
         crop(Subject.image(replace(scan, data=broken)), ClassifierInput(task="image", size=32), dims=2)
+
+
+def test_a_modality_whose_values_mean_something_keeps_them(study) -> None:
+    """A dark scan must not look like a bright one: normalised by itself it would."""
+    dim, bright = (
+        replace(study(seed=3).scans[0], modality="PT", data=np.full((9, 30, 34), v, np.float32)) for v in (1, 5)
+    )
+    for scan in (dim, bright):
+        scan.data[4, 10:18, 12:22] *= 2
+    look = ClassifierInput(task="study", size=32, inputs=("PT",))
+    own = [crop(Subject.study(scan), look, dims=2).inputs for scan in (dim, bright)]
+    np.testing.assert_allclose(own[0], own[1], atol=1e-3)
+    known = look.model_copy(update={"windows": ((1.0, 1.5),)})
+    kept = [crop(Subject.study(scan), known, dims=2).inputs for scan in (dim, bright)]
+    assert kept[1][:, IMAGE].max() > 3 * kept[0][:, IMAGE].max()
+    assert kept[1][:, WINDOW].max() > 2 * kept[0][:, WINDOW].max()
+
+
+def test_a_lesion_of_known_size_is_seen_at_its_own_size(lesion) -> None:
+    look = ClassifierInput(size=16, extent_mm=40.0, own_size=True)
+    small, large = (crop(lesion(radius_mm=r), look).places[0].view.extent_mm for r in (3.0, 9.0))
+    assert small == 24.0
+    assert large == pytest.approx(2 * lesion(radius_mm=9.0).diameter_mm())
+    clicked = Subject.at(lesion().scans[0], lesion().scans[0].position_of(lesion().centre()))
+    assert crop(clicked, look).places[0].view.extent_mm == 40.0
+
+
+def test_sequences_of_one_modality_have_places_of_their_own(study) -> None:
+    look = ClassifierInput(task="study", size=32, inputs=("MR", "MR", "PT"))
+    mr, pet = study().scans[0], replace(study().scans[0], modality="PT")
+    kinds = crop(Subject.study(mr, pet, mr, mr), look, dims=2).kinds
+    assert kinds == (0,) * 9 + (2,) * 9 + (1,) * 18

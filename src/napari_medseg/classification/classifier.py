@@ -12,15 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from napari_medseg.classification.crops import Crop, Place, crop
+from napari_medseg.classification.ready import Ready
 from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import JobFailed, ModelError
-from napari_medseg.models.card import Card, ClassifierInput
-from napari_medseg.models.checkpoint import Checkpoint
+from napari_medseg.networks.image_classifier import ImageClassifier
+from napari_medseg.networks.neighbour_classifier import NeighbourClassifier
 from napari_medseg.networks.study_classifier import StudyClassifier
 
 if TYPE_CHECKING:
     from napari_medseg.imaging.volume import Volume
-    from napari_medseg.networks.image_classifier import ImageClassifier
+
+ClassNetwork = ImageClassifier | StudyClassifier | NeighbourClassifier
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +87,7 @@ class Answer:
         }
 
 
-class Classifier:
+class Classifier(Ready[ClassNetwork]):
     """A checkpoint ready to classify.
 
     Parameters
@@ -101,28 +103,7 @@ class Classifier:
         If the checkpoint is no classifier.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | None = None) -> None:
-        if checkpoint.card.looks_at is None:
-            raise ModelError(f"the model '{checkpoint.card.name}' does not classify: choose a trained classifier")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.checkpoint = checkpoint
-        self.network.to(self.device).eval()
-
-    @property
-    def card(self) -> Card:
-        """What the classifier is and where it came from."""
-        return self.checkpoint.card
-
-    @property
-    def network(self) -> ImageClassifier | StudyClassifier:
-        """Its network."""
-        return self.checkpoint.network  # type: ignore[return-value]
-
-    @property
-    def looks_at(self) -> ClassifierInput:
-        """What it looks at."""
-        assert self.card.looks_at is not None
-        return self.card.looks_at
+    _refusal = "does not classify: choose a trained classifier"
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,9 @@ from napari_medseg.imaging.view import (
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.models.card import ClassifierInput
 from napari_medseg.networks.channels import BOX, IMAGE, N_CHANNELS, POSITIVE, PREVIOUS, VALID, WINDOW
+
+_WINDOW_RANGE = (-6.0, 10.0)
+_LEAST_OWN_MM, _OWN_MARGIN = 24.0, 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +121,11 @@ def check_kind(subject: Subject, looks_at: ClassifierInput, dims: int) -> None:
         raise ModelError(f"this model learned volumes and {name} is a single 2-D image: open a volume")
 
 
+def view_extent_mm(diameter_mm: float) -> float:
+    """Side of the cube in which a lesion of some diameter is seen at its own size."""
+    return max(_LEAST_OWN_MM, _OWN_MARGIN * diameter_mm)
+
+
 def place_back(values: Floats, crop: Crop, scan: Volume, which: int = 0) -> NDArray[np.float32]:
     """Bring values of a crop's points onto the grid of its scan.
 
@@ -160,6 +169,8 @@ def place_back(values: Floats, crop: Crop, scan: Volume, which: int = 0) -> NDAr
 def _cube(subject: Subject, looks_at: ClassifierInput) -> Crop:
     scan, spacing = subject.scans[0], subject.scans[0].spacing_mm
     extent = looks_at.extent_mm or float(max(n * s for n, s in zip(scan.data.shape, spacing, strict=True)))
+    diameter = subject.diameter_mm() if looks_at.own_size else None
+    extent = extent if diameter is None else view_extent_mm(diameter)
     view = View(subject.centre(), extent, looks_at.size)
     out = np.zeros((N_CHANNELS, *[view.size] * 3), np.float32)
     out[VALID] = valid(scan.data.shape, view, spacing)
@@ -196,17 +207,22 @@ def _study(subject: Subject, looks_at: ClassifierInput) -> Crop:
         chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), looks_at.n_slices)).round().astype(int))
         out = np.zeros((len(chosen), N_CHANNELS, view.size, view.size), np.float32)
         out[:, VALID] = _valid_slice(data.shape, view, spacing)
-        _fill_whole(out.swapaxes(0, 1), sample_slices(data, chosen.tolist(), view, spacing))
+        kind = _kind(subject.scans, number, looks_at)
+        window = looks_at.windows[kind] if kind < len(looks_at.windows) else None
+        _fill_whole(out.swapaxes(0, 1), sample_slices(data, chosen.tolist(), view, spacing), window)
         stacks.append(out)
         places += [Place(number, view, axis, int(index)) for index in chosen]
-        kinds += [_kind(scan, number, looks_at)] * len(chosen)
+        kinds += [kind] * len(chosen)
     return Crop(np.concatenate(stacks), tuple(places), tuple(kinds))
 
 
-def _kind(scan: Volume, number: int, looks_at: ClassifierInput) -> int:
-    """Which of the classifier's inputs a scan is: by modality, else by its place in the list."""
-    if scan.modality in looks_at.inputs:
-        return looks_at.inputs.index(scan.modality)
+def _kind(scans: Sequence[Volume], number: int, looks_at: ClassifierInput) -> int:
+    """Which of the classifier's inputs a scan is: by modality, and among those by its place in the list."""
+    scan = scans[number]
+    alike = [k for k, modality in enumerate(looks_at.inputs) if modality == scan.modality]
+    if alike:
+        before = sum(other.modality == scan.modality for other in scans[:number])
+        return alike[min(before, len(alike) - 1)]
     if scan.modality and looks_at.inputs and all(looks_at.inputs):
         known = ", ".join(looks_at.inputs)
         raise ModelError(f"this model learned studies of {known}, and '{scan.name}' is {scan.modality}: leave it out")
@@ -227,13 +243,20 @@ def _fill(out: Floats, image: Floats, subject: Subject, marked: Floats | None) -
     draw_ramp(out[POSITIVE], (np.array(image.shape) - 1) / 2)
 
 
-def _fill_whole(out: Floats, image: Floats) -> None:
-    """Image and window channels of what is looked at as a whole: one box round everything that is there."""
+def _fill_whole(out: Floats, image: Floats, window: tuple[float, float] | None = None) -> None:
+    """Image and window channels of what is looked at as a whole: one box round everything that is there.
+
+    With a window (middle and deviation) intensities keep what they mean: a scan without anything bright stays dark.
+    """
     inside = out[VALID]
-    out[IMAGE], scale = normalise(image, inside)
+    if window is None:
+        out[IMAGE], scale = normalise(image, inside)
+        middle = float(np.median(image[inside > 0])) if inside.any() else 0.0
+    else:
+        middle, scale = window
+        out[IMAGE] = np.clip((image - middle) / scale, *_WINDOW_RANGE)
     out[IMAGE] *= inside
-    middle = float(np.median(image[inside > 0])) if inside.any() else 0.0
-    out[WINDOW] = narrow_window(image, middle, scale / 3, scale) * inside
+    out[WINDOW] = narrow_window(image, middle, scale / 3 if window is None else scale, scale) * inside
     out[BOX] = inside
 
 

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_medseg.classification.classifier import ClassNetwork
 from napari_medseg.classification.crops import Crop
 from napari_medseg.imaging.durable import write_durably
 from napari_medseg.imaging.view import Floats
-from napari_medseg.networks.image_classifier import ImageClassifier
-from napari_medseg.networks.study_classifier import StudyClassifier
 
 _BATCH = 16
 
@@ -67,7 +66,7 @@ class FeatureCache:
 
 
 def describe_all(
-    network: ImageClassifier | StudyClassifier,
+    network: ClassNetwork,
     crops: Sequence[Crop],
     cache: FeatureCache | None = None,
     *,
@@ -102,16 +101,16 @@ def describe_all(
 
 
 def digest_of(network: nn.Module) -> str:
-    """Hash of what features depend on: the encoder's weights and the visual words."""
+    """Hash of what features depend on: the weights of encoder or Siamese network, and the visual words."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
-        if name.startswith(("encoder.", "words")):
+        if name.startswith(("encoder.", "words", "siamese.")):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
-def _described(network: ImageClassifier | StudyClassifier, crop: Crop, describe: Callable[[Tensor], Tensor]) -> Floats:
+def _described(network: ClassNetwork, crop: Crop, describe: Callable[[Tensor], Tensor]) -> Floats:
     x = torch.from_numpy(crop.inputs).to(next(network.parameters()).device)
     is_study = bool(crop.kinds)
     with torch.inference_mode():

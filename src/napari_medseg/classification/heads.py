@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from napari_medseg.imaging.view import Floats
 from napari_medseg.networks.image_classifier import ImageClassifier
+from napari_medseg.networks.neighbour_classifier import NeighbourClassifier, votes
 from napari_medseg.networks.study_classifier import StudyClassifier
 
 Answers = NDArray[np.int64]
+Network = ImageClassifier | StudyClassifier | NeighbourClassifier
 _LEAST_SCALE = 1e-3
 _STRENGTH = 0.01
 _N_LOCAL = 20_000
@@ -26,6 +28,7 @@ class Head(str, Enum):
     SVM = "svm"
     NEAREST_MEAN = "nearest-mean"
     WORDS = "words"
+    NEIGHBOURS = "neighbours"
 
     def __str__(self) -> str:
         return self.value
@@ -53,13 +56,46 @@ class LinearHead:
         """Logits (N, C) of features (N, F)."""
         return np.asarray((features - self.mean) / self.scale @ self.weight.T + self.bias, np.float32)
 
-    def put_into(self, network: ImageClassifier | StudyClassifier) -> None:
+    def put_into(self, network: Network) -> None:
         """Store the arrays in a network's ``mean``, ``scale`` and ``head``."""
+        assert not isinstance(network, NeighbourClassifier)
         with torch.no_grad():
             network.mean.copy_(torch.from_numpy(self.mean))  # type: ignore[operator]
             network.scale.copy_(torch.from_numpy(self.scale))  # type: ignore[operator]
             network.head.weight.copy_(torch.from_numpy(self.weight))
             network.head.bias.copy_(torch.from_numpy(self.bias))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """Labelled embeddings that vote: nothing is fitted.
+
+    Parameters
+    ----------
+    known : ndarray, shape (N, E)
+        Unit vectors.
+    answers : ndarray of int, shape (N,)
+        Their classes.
+    n_classes : int
+        C.
+    sharpness : float
+        How fast a vote falls with the distance, as the Siamese network learned it.
+    """
+
+    known: Floats
+    answers: Answers
+    n_classes: int
+    sharpness: float
+
+    def logits(self, features: Floats) -> Floats:
+        """Logits (N, C) of embeddings (N, E)."""
+        embedded, known, answers = (torch.from_numpy(part) for part in (features, self.known, self.answers))
+        return np.asarray(votes(embedded, known, answers, self.n_classes, torch.tensor(self.sharpness)).numpy())
+
+    def put_into(self, network: Network) -> None:
+        """Store the labelled embeddings in a network."""
+        assert isinstance(network, NeighbourClassifier)
+        network.keep(torch.from_numpy(self.known), torch.from_numpy(self.answers))
 
 
 def fit_head(

@@ -9,6 +9,7 @@ from napari_medseg.classification.matcher import Matcher
 from napari_medseg.errors import ModelError
 from napari_medseg.models.checkpoint import Checkpoint, load_checkpoint, read_card
 from napari_medseg.models.library import Library
+from napari_medseg.networks.registry import CLASSIFIERS
 
 SIAMESE = "siamese"
 
@@ -21,7 +22,7 @@ def load_classifier(name_or_path: str | Path, *, version: int | None = None, dev
     ModelError
         If there is no such model, it is damaged, or it does not classify.
     """
-    return Classifier(_checkpoint(name_or_path, version, ("image_classifier", "study_classifier")), device)
+    return Classifier(_checkpoint(name_or_path, version, CLASSIFIERS), device)
 
 
 def load_matcher(

@@ -8,18 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_medseg.classification.crops import crop
+from napari_medseg.classification.crops import crop, view_extent_mm
+from napari_medseg.classification.ready import Ready
 from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import JobFailed, ModelError
 from napari_medseg.imaging.view import Floats
-from napari_medseg.models.card import Card, ClassifierInput
-from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.siamese import SiameseNetwork
 
-_LEAST_MM, _MARGIN = 24.0, 2.0
 
-
-class Matcher:
+class Matcher(Ready[SiameseNetwork]):
     """A Siamese checkpoint ready to compare.
 
     Lesions are seen at two scales: at their own size where a mask or a diameter says what that is, else in a cube of
@@ -33,28 +30,7 @@ class Matcher:
         ``"cpu"`` or ``"cuda"``; the GPU where there is one.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | None = None) -> None:
-        if checkpoint.card.looks_at is None:
-            raise ModelError(f"the model '{checkpoint.card.name}' compares nothing: choose a Siamese network")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.checkpoint = checkpoint
-        self.network.to(self.device).eval()
-
-    @property
-    def card(self) -> Card:
-        """What the network is and where it came from."""
-        return self.checkpoint.card
-
-    @property
-    def network(self) -> SiameseNetwork:
-        """The network."""
-        return self.checkpoint.network  # type: ignore[return-value]
-
-    @property
-    def looks_at(self) -> ClassifierInput:
-        """What it looks at."""
-        assert self.card.looks_at is not None
-        return self.card.looks_at
+    _refusal = "compares nothing: choose a Siamese network"
 
     def embed(self, subject: Subject, *, diameter_mm: float | None = None) -> Floats:
         """Embedding of a lesion: a unit vector, shape (E,).
@@ -90,9 +66,10 @@ class Matcher:
 
     def inputs(self, subject: Subject, *, diameter_mm: float | None = None) -> Floats:
         """What the network sees of a lesion: (7, N, N, N)."""
-        known = diameter_mm if diameter_mm is not None else subject.diameter_mm()
-        extent = view_extent_mm(known) if known is not None else self.looks_at.extent_mm
-        looks_at = self.looks_at.model_copy(update={"extent_mm": extent})
+        change: dict[str, object] = {"own_size": True}
+        if diameter_mm is not None:
+            change = {"extent_mm": view_extent_mm(diameter_mm), "own_size": False}
+        looks_at = self.looks_at.model_copy(update=change)
         return crop(subject, looks_at, dims=self.network.encoder.dims).inputs
 
     def similarity(self, a: Floats, b: Floats) -> NDArray[np.float32]:
@@ -100,8 +77,3 @@ class Matcher:
         with torch.inference_mode():
             left, right = (torch.from_numpy(np.asarray(x, np.float32)).to(self.device) for x in (a, b))
             return np.asarray(self.network.similarity(left, right).cpu().numpy())
-
-
-def view_extent_mm(diameter_mm: float) -> float:
-    """Side of the cube in which a lesion of some diameter is compared."""
-    return max(_LEAST_MM, _MARGIN * diameter_mm)

@@ -19,6 +19,7 @@ from napari_medseg.models.card import ClassifierInput
 
 LEAST_CASES = 2
 _MARGIN, _LEAST_MM, _LESION_MM = 1.5, 24.0, 40.0
+_ABSOLUTE, _DRAWN = ("CT", "PT", "PET"), 24
 _CUBE, _SQUARE, _SLICE, _WIDEST = 48, 64, 64, 128
 
 
@@ -106,21 +107,40 @@ def choose_input(subjects: Sequence[Subject], settings: ClassTraining) -> Classi
     if task == "lesion":
         known = [d for d in (subject.diameter_mm() for subject in subjects) if d is not None]
         extent = max(_LEAST_MM, _MARGIN * float(np.quantile(known, 0.9))) if known else _LESION_MM
-    inputs = tuple(scan.modality for scan in max(subjects, key=lambda s: len(s.scans)).scans)
+    inputs = tuple(scan.modality for scan in max(subjects, key=lambda s: len(s.scans)).scans) if task == "study" else ()
     return ClassifierInput(
         task=task,
         size=settings.size or _size(subjects, task, dims),
         extent_mm=(settings.extent_mm or extent) if task == "lesion" else None,
-        inputs=inputs if task == "study" else (),
+        inputs=inputs,
+        windows=tuple(_window(subjects, modality) for modality in inputs),
     )
 
 
+def _window(subjects: Sequence[Subject], modality: str) -> tuple[float, float] | None:
+    """Middle and deviation of the body's intensities in all scans of a modality whose values mean something."""
+    if modality not in _ABSOLUTE:
+        return None
+    scans = [scan for subject in subjects for scan in subject.scans if scan.modality == modality]
+    drawn = [scan.data[tuple(slice(None, None, max(1, n // _DRAWN)) for n in scan.data.shape)] for scan in scans]
+    values = np.concatenate([np.asarray(part, np.float32).ravel() for part in drawn])
+    body = values[values > values.mean()]
+    if not body.size or not np.isfinite(body).all():
+        return None
+    low, high = np.percentile(body, (0.5, 99.5))
+    deviation = float(np.clip(body, low, high).std())
+    return (float(np.median(body)), deviation) if deviation > 0 else None
+
+
 def _size(subjects: Sequence[Subject], task: str, dims: int) -> int:
-    """Points along each side of a view: of a whole image as many as it has, within limits."""
+    """Points along each side of a view: of a whole image twice as many as it has, within limits.
+
+    The encoder halves what it sees at once, and learned from views in which a lesion is many points wide.
+    """
     if task != "image":
         return _SLICE if task == "study" else _CUBE if dims == 3 else _SQUARE
     own = float(np.median([max(subject.scans[0].data.shape) for subject in subjects]))
-    return int(np.clip(16 * np.ceil(own / 16), 32, _WIDEST))
+    return int(np.clip(16 * np.ceil(own / 8), _SQUARE, _WIDEST))
 
 
 def people(subjects: Sequence[Subject]) -> tuple[str, ...]:

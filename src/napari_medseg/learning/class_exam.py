@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from napari_medseg.classification.calibration import fit_temperature
+from napari_medseg.classification.classifier import ClassNetwork
 from napari_medseg.classification.features import FeatureCache
 from napari_medseg.learning.class_gate import guessing, scores_of
 from napari_medseg.learning.class_lesson import ClassLesson, unknown_to
 from napari_medseg.learning.class_practice import logits_of
 from napari_medseg.learning.class_reports import ClassScores
-from napari_medseg.learning.class_strategies import ClassNetwork
 
 _LEAST_UNKNOWN = 4
 

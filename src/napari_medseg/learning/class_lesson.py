@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_medseg.classification.classifier import Classifier
+from napari_medseg.classification.classifier import Classifier, ClassNetwork
 from napari_medseg.classification.crops import crop
 from napari_medseg.classification.heads import Head
+from napari_medseg.classification.load import SIAMESE
 from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import Cancelled, LearningError
 from napari_medseg.evaluation.splits import Split
@@ -26,12 +27,14 @@ from napari_medseg.learning.class_cases import (
     people,
 )
 from napari_medseg.learning.class_settings import ClassTraining
-from napari_medseg.learning.class_strategies import ClassNetwork, ClassPlan, class_plan
+from napari_medseg.learning.class_strategies import ClassPlan, class_plan
 from napari_medseg.learning.settings import Strategy
 from napari_medseg.models.card import Card, ClassifierInput
-from napari_medseg.models.checkpoint import load_checkpoint
+from napari_medseg.models.checkpoint import load_checkpoint, read_card
 from napari_medseg.models.library import CLICK, Library
 from napari_medseg.networks.image_classifier import ImageClassifier
+from napari_medseg.networks.neighbour_classifier import NeighbourClassifier
+from napari_medseg.networks.registry import architecture_of
 from napari_medseg.networks.study_classifier import StudyClassifier
 
 _GRID = 4
@@ -110,7 +113,7 @@ def prepare_class_lesson(
     if classes is None and old is not None and set(answers) <= set(old.classes):
         classes = old.classes
     names = check_cases(subjects, answers, classes)
-    looks_at = old.looks_at if old is not None else choose_input(subjects, settings)
+    looks_at = old.looks_at if old is not None else _input(subjects, settings)
     dims = old.network.encoder.dims if old is not None else dimensions(subjects)
     crops = []
     for subject in subjects:
@@ -127,12 +130,29 @@ def prepare_class_lesson(
     is_fresh = old is None or old.classes != names
     network = _network(old, len(names), looks_at, dims, settings)
     is_study = isinstance(network, StudyClassifier)
+    if isinstance(network, NeighbourClassifier):
+        strategy = _without_steps(strategy)
     plan = class_plan(
         strategy, len(subjects), dims=dims, is_study=is_study, from_scratch=settings.start == "scratch" and old is None
     )
     hashes = tuple(hashlib.sha256(np.ascontiguousarray(c.inputs).tobytes()).hexdigest()[:16] for c in crops)
     card = _card(old, name, names, looks_at, network, hashes)
     return ClassLesson(old, network, card, cases, hashes, splits, plan, settings, seed, is_fresh)
+
+
+def _input(subjects: Sequence[Subject], settings: ClassTraining) -> ClassifierInput:
+    """What a new classifier looks at: nearest neighbours at what the Siamese network learned, others by their cases."""
+    if settings.head is not Head.NEIGHBOURS:
+        return choose_input(subjects, settings)
+    card = read_card(Library().path(SIAMESE))
+    assert card.looks_at is not None
+    return card.looks_at.model_copy(update={"own_size": True})
+
+
+def _without_steps(strategy: Strategy | str) -> Strategy:
+    if Strategy(strategy) not in (Strategy.AUTO, Strategy.FEATURES):
+        raise LearningError("nearest neighbours are kept, not learned by steps: choose the strategy features")
+    return Strategy.FEATURES
 
 
 def _network(
@@ -142,9 +162,16 @@ def _network(
     n_words = settings.n_words if settings.head is Head.WORDS else 0
     if old is not None:
         network = copy.deepcopy(old.network).cpu()
-        if network.head.out_features != n_classes:
+        if isinstance(network, NeighbourClassifier):
+            network.n_classes = n_classes
+        elif network.head.out_features != n_classes:
             network.head = torch.nn.Linear(network.head.in_features, n_classes)
         return network
+    if settings.head is Head.NEIGHBOURS:
+        siamese = load_checkpoint(Library().path(SIAMESE)).network
+        voting = NeighbourClassifier(n_classes=n_classes, **siamese.config)  # type: ignore[arg-type]
+        voting.siamese.load_state_dict(siamese.state_dict())
+        return voting
     click = load_checkpoint(Library().path(CLICK)) if settings.start == "pretrained" else None
     widths = {} if click is None else {"widths": click.card.config["widths"]}
     fresh: ClassNetwork
@@ -169,7 +196,7 @@ def _card(
     return Card(
         name=name,
         version=1 if old is None else old.card.version + 1,
-        architecture="study_classifier" if isinstance(network, StudyClassifier) else "image_classifier",
+        architecture=architecture_of(network),
         config=network.config,
         labels=dict(enumerate(classes)),
         needs_click=False,

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from napari_medseg.classification.classifier import ClassNetwork
 from napari_medseg.classification.crops import Crop
 from napari_medseg.classification.features import FeatureCache, describe_all
 from napari_medseg.learning.class_augment import augmented
 from napari_medseg.learning.class_cases import LabelledCases
-from napari_medseg.learning.class_strategies import ClassNetwork
 from napari_medseg.networks.study_classifier import StudyClassifier
 
 

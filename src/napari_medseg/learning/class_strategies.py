@@ -11,12 +11,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from napari_medseg.classification.classifier import ClassNetwork
 from napari_medseg.learning.settings import Strategy
 from napari_medseg.learning.strategies import LayerGroup
-from napari_medseg.networks.image_classifier import ImageClassifier
-from napari_medseg.networks.study_classifier import StudyClassifier
-
-ClassNetwork = ImageClassifier | StudyClassifier
 
 _FEW = 40
 _ENCODER_RATE = 0.1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from napari_medseg.classification.matcher import view_extent_mm
+from napari_medseg.classification.crops import view_extent_mm
 from napari_medseg.classification.subject import bounding_box
 from napari_medseg.imaging.view import View, draw_ramp, normalise, sample, valid
 from napari_medseg.learning.class_augment import turned

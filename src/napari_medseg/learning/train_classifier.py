@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_medseg.classification.classifier import Classifier
+from napari_medseg.classification.classifier import Classifier, ClassNetwork
 from napari_medseg.classification.features import FeatureCache, describe_all
-from napari_medseg.classification.heads import Head, LinearHead, fit_head, fit_words, standardisation
+from napari_medseg.classification.heads import Head, LinearHead, Neighbours, fit_head, fit_words, standardisation
 from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import Cancelled, JobFailed
 from napari_medseg.learning.class_exam import ClassExam
@@ -23,11 +23,12 @@ from napari_medseg.learning.class_lesson import ClassLesson, prepare_class_lesso
 from napari_medseg.learning.class_practice import ClassPractice
 from napari_medseg.learning.class_reports import ClassReport, ClassTrainingResult, ClassVerdict
 from napari_medseg.learning.class_settings import ClassTraining
-from napari_medseg.learning.class_strategies import ClassNetwork, class_groups
+from napari_medseg.learning.class_strategies import class_groups
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
 from napari_medseg.learning.trainer import Progress, Trainer
 from napari_medseg.models.checkpoint import Checkpoint, save_checkpoint
 from napari_medseg.networks.image_classifier import ImageClassifier, local_features
+from napari_medseg.networks.neighbour_classifier import NeighbourClassifier
 from napari_medseg.networks.study_classifier import StudyClassifier
 
 Reports = Generator[ClassReport, None, None]
@@ -164,19 +165,21 @@ class _Run:
 
     def _fit(self, network: ClassNetwork) -> Reports:
         """Frozen features to scikit-learn: measured out of fold on every case, then fitted on all of them."""
-        assert isinstance(network, ImageClassifier)
+        assert not isinstance(network, StudyClassifier)
         yield self._say("Computing features")
-        if network.n_words:
+        if isinstance(network, ImageClassifier) and network.n_words:
             self._make_words(network)
         features = np.stack(self._features(network))
         cases, logits = self.lesson.cases, np.zeros((len(self.lesson.cases.answers), len(self.lesson.cases.classes)))
         tested: list[NDArray[np.intp]] = []
         for split in self.lesson.splits:
-            logits[split.test] = self._head(features, split.train).logits(features[split.test])
+            logits[split.test] = self._head(network, features, split.train).logits(features[split.test])
             tested.append(split.test)
         self.exam.held = np.sort(np.concatenate(tested))
         self.exam.measure(logits[self.exam.held])
-        self._head(features, np.arange(len(cases.answers))).put_into(network)
+        self._head(network, features, np.arange(len(cases.answers))).put_into(network)
+        # The card was written before it was known how many lesions are kept.
+        self.lesson.card.config.update(network.config)
 
     def _make_words(self, network: ImageClassifier) -> None:
         def local_vectors(x: torch.Tensor) -> torch.Tensor:
@@ -185,8 +188,13 @@ class _Run:
         local = describe_all(network, self.lesson.cases.crops, self.cache, describe=local_vectors)
         fit_words(network, local, seed=self.lesson.seed)
 
-    def _head(self, features: NDArray[np.float32], teaching: NDArray[np.intp]) -> LinearHead:
+    def _head(
+        self, network: ClassNetwork, features: NDArray[np.float32], teaching: NDArray[np.intp]
+    ) -> LinearHead | Neighbours:
         cases, settings = self.lesson.cases, self.lesson.settings
+        if isinstance(network, NeighbourClassifier):
+            sharpness = float(network.siamese.sharpness)  # type: ignore[arg-type]
+            return Neighbours(features[teaching], cases.answers[teaching], len(cases.classes), sharpness)
         return fit_head(
             settings.head, features[teaching], cases.answers[teaching], len(cases.classes), strength=settings.strength
         )

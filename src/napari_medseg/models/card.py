@@ -48,11 +48,22 @@ class ClassifierInput(BaseModel):
     extent_mm: float | None = Field(
         None, gt=0, title="Extent (mm)", description="Side of the cube round a lesion; the whole image where not given."
     )
+    own_size: bool = Field(
+        False,
+        title="Own size",
+        description="Whether a lesion whose size is known is seen in a cube of twice its longest diameter.",
+    )
     inputs: tuple[str, ...] = Field(
         (), title="Inputs", description="What the scans of a study are, by modality, in the order of the network."
     )
     n_slices: int = Field(
         32, ge=1, title="Slices", description="At most so many slices of a scan of a study, evenly spaced."
+    )
+    windows: tuple[tuple[float, float] | None, ...] = Field(
+        (),
+        title="Windows",
+        description="Middle and deviation of each input's intensities where their values mean the same in every scan "
+        "(CT, PET); none where each scan is normalised by itself.",
     )
 
 

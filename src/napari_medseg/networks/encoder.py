@@ -13,7 +13,7 @@ from napari_medseg.networks.channels import N_CHANNELS, POSITIVE, PREVIOUS
 
 CLICK_WIDTHS = (32, 64, 96, 160)
 SMALL_WIDTHS = (16, 32, 48, 64)
-_GRID_LEVEL = 2
+_GRID_LEVELS = (1, 2)
 _LEAST_MARK = 0.1
 
 
@@ -120,7 +120,7 @@ class ImageEncoder(Encoder):
 
 
 def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...], grid: int = 0) -> Tensor:
-    """Mean, maximum and mean over the marked part of some levels' features; or means where the layout matters.
+    """Mean, maximum and mean over the marked part of some levels' features; or means of cells where layout matters.
 
     Parameters
     ----------
@@ -131,12 +131,15 @@ def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...], grid: int
     levels : tuple of int
         Which of the features.
     grid : int
-        Where the layout of an image matters: instead the levels' means, and those of `grid` cells a side of one.
+        Where the layout of an image matters: instead the means of so many cells a side, of the levels 1/4 and 1/8.
 
     Returns
     -------
     Tensor, shape (B, n_pooled)
     """
+    if grid:
+        cells = F.adaptive_avg_pool3d if x.ndim == 5 else F.adaptive_avg_pool2d
+        return torch.cat([cells(features[level], grid).flatten(1) for level in _GRID_LEVELS], 1)
     mask, click = x[:, PREVIOUS : PREVIOUS + 1], x[:, POSITIVE : POSITIVE + 1]
     axes = tuple(range(2, x.ndim))
     # A mask of hardly a tenth of a point says less than the click, and is too little to divide by.
@@ -147,22 +150,17 @@ def pooled(features: list[Tensor], x: Tensor, levels: tuple[int, ...], grid: int
     parts = []
     for level in levels:
         y = features[level]
-        if grid:
-            parts.append(y.mean(axes))
-            continue
         weight = pool(marked, y.shape[2:])
         inside = (y * weight).sum(axes) / weight.sum(axes)
         parts += [y.mean(axes), y.amax(axes), inside]
-    if grid:
-        cells = F.adaptive_avg_pool3d if x.ndim == 5 else F.adaptive_avg_pool2d
-        parts.append(cells(features[_GRID_LEVEL], grid).flatten(1))
     return torch.cat(parts, 1)
 
 
 def n_pooled(widths: tuple[int, ...], levels: tuple[int, ...], *, dims: int = 3, grid: int = 0) -> int:
     """Length of what `pooled` returns."""
-    n = sum(widths[level] for level in levels)
-    return n + widths[_GRID_LEVEL] * int(grid**dims) if grid else 3 * n
+    if grid:
+        return sum(widths[level] for level in _GRID_LEVELS) * int(grid**dims)
+    return 3 * sum(widths[level] for level in levels)
 
 
 def fold(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 from napari_medseg.errors import ModelError
 from napari_medseg.networks.click_unet import ClickUNet
 from napari_medseg.networks.image_classifier import ImageClassifier
+from napari_medseg.networks.neighbour_classifier import NeighbourClassifier
 from napari_medseg.networks.siamese import SiameseNetwork
 from napari_medseg.networks.study_classifier import StudyClassifier
 
@@ -16,8 +17,17 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "click_unet": ClickUNet,
     "image_classifier": ImageClassifier,
     "study_classifier": StudyClassifier,
+    "neighbour_classifier": NeighbourClassifier,
     "siamese": SiameseNetwork,
 }
+
+
+CLASSIFIERS = ("image_classifier", "study_classifier", "neighbour_classifier")
+
+
+def architecture_of(network: nn.Module) -> str:
+    """Return the name by which `build` knows a network's kind."""
+    return next(name for name, kind in ARCHITECTURES.items() if type(network) is kind)
 
 
 def build(architecture: str, config: dict[str, Any]) -> nn.Module:

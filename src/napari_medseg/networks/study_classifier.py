@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from napari_medseg.networks.encoder import CLICK_WIDTHS, ImageEncoder, n_pooled, pooled
 
-LEVELS = (1, 2, 3)
+LEVELS = (0, 1, 2, 3)
 _HIDDEN = 64
 
 

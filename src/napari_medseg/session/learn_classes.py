@@ -64,6 +64,13 @@ WAYS = (
         "-words",
         _FLAT,
     ),
+    Way(
+        "Nearest neighbours (Siamese)",
+        "The labelled lesions that look most alike vote; nothing is fitted, so two cases a class are enough to begin.",
+        (*_FEATURES, "neighbours"),
+        "-neighbours",
+        ("lesion",),
+    ),
     Way("Last layer", "Only the last layer learns, by gradient steps.", ("--strategy", "head")),
     Way("Gradual", "The last layer first, then layer by layer from the top.", ("--strategy", "gradual")),
     Way("All layers", "Every layer, at a small learning rate.", ("--strategy", "full")),
