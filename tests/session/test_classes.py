@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -157,3 +159,94 @@ def test_a_scan_that_has_gone_is_said(services, tmp_path):
     services.similar.open(similar.Neighbour(case.id, gone, 0.9, case.thumbnail()))
     assert "is no longer there" in services.session.message
     assert "gone.nii.gz" in services.session.message
+
+
+def sequences(tmp_path, names=("T1.nii.gz", "T2.nii.gz", "FLAIR.nii.gz")):
+    """Scans of one place in one folder, as the sequences of an examination lie."""
+    found = []
+    for seed, name in enumerate(names):
+        path = tmp_path / name
+        path.write_bytes(b"")
+        found.append(volume(seed, path=path))
+    return found
+
+
+def test_a_study_is_all_open_scans_of_a_patient_or_the_open_one_alone(tmp_path):
+    services = build()
+    scans = sequences(tmp_path)
+    for scan in scans:
+        services.opening.choose(scan)
+    services.opening.choose(volume(9))
+    services.opening.choose(scans[1])
+    labelling = services.labelling
+    labelling.target = "study"
+    assert [scan.name for scan in labelling.subject().scans] == ["scan 0", "scan 1", "scan 2"]
+    assert labelling.describe() == "scan 1 and 2 more scans"
+    labelling.assign("recurrence")
+    services.opening.choose(scans[2])
+    assert labelling.given() == "recurrence", "one study, whichever of its scans is in view"
+    labelling.takes_all = False
+    assert labelling.describe() == "scan 2"
+    assert labelling.given() == ""
+    labelling.assign("scar")
+    assert [len(case.card.paths) for case in CaseLibrary().list()] == [3, 1]
+    assert {len(case.subject().scans) for case in CaseLibrary().list()} == {1, 3}
+
+
+def study_classifier(inputs: tuple[str, ...]) -> None:
+    """An untrained network as the classifier of studies."""
+    import torch
+
+    from napari_medseg.models.card import Card, ClassifierInput
+    from napari_medseg.models.checkpoint import Checkpoint
+    from napari_medseg.networks.study_classifier import StudyClassifier
+
+    torch.manual_seed(0)
+    network = StudyClassifier(widths=(8, 8, 16, 16), n_inputs=len(inputs)).eval()
+    looks_at = ClassifierInput(task="study", size=32, inputs=inputs)
+    card = Card(
+        name="study-classifier",
+        architecture="study_classifier",
+        looks_at=looks_at,
+        config=network.config,
+        labels={0: "scar", 1: "recurrence"},
+    )
+    Library().activate(card.name, Library().add(card.name, Checkpoint(network, card)))
+
+
+def test_the_deciding_slice_is_found_in_whichever_scan_it_lies(tmp_path):
+    services = build()
+    study_classifier(("CT", "CT", "CT"))
+    scans = sequences(tmp_path)
+    for scan in scans:
+        services.opening.choose(scan)
+    classifying, jumped = services.classifying, []
+    classifying.jumped.connect(jumped.append)
+    classifying.classify("study")
+    shown = classifying.shown
+    assert shown is not None
+    assert [each.volume.name for each in shown.works] == ["scan 0", "scan 1", "scan 2"]
+    weights = [shown.attention_in(work) for work in shown.works]
+    number, axis, index = shown.answer.deciding_slice
+    assert weights[number][index] == max(part.max() for part in weights)
+    assert all(len(part) == SHAPE[axis] for part in weights)
+    classifying.go_to_deciding_slice()
+    assert services.session.volume is scans[number]
+    assert jumped == [index]
+    assert classifying.shown is shown, "the answer stays while one of its scans is in view"
+    other = scans[(number + 1) % 3]
+    services.opening.choose(other)
+    services.opening.close(scans[number])
+    classifying.go_to_deciding_slice()
+    assert services.session.message.endswith("is no longer open.")
+    services.opening.choose(volume(7))
+    assert classifying.shown is None
+
+
+def test_scans_of_modalities_that_a_classifier_never_saw_are_left_out(tmp_path):
+    services = build()
+    study_classifier(("MR", "PT"))
+    for scan, modality in zip(sequences(tmp_path), ("MR", "CT", "PT"), strict=True):
+        services.opening.choose(replace(scan, modality=modality))
+    services.classifying.classify("study")
+    assert [work.volume.modality for work in services.classifying.shown.works] == ["MR", "PT"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from napari_medseg.classification.classifier import Answer, Classifier
     from napari_medseg.classification.subject import Subject
     from napari_medseg.imaging.volume import Volume
-
-CLASSIFIERS = ("image_classifier", "study_classifier")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,19 +53,34 @@ class Classified:
         Probabilities by class, and the attention of a study's slices.
     what : str
         What was classified, as a person says it.
-    work : ScanWork
-        The scan it belongs to.
-    heat : Heat, optional
-        Where the classifier looked.
+    works : tuple of ScanWork
+        The scans it is about: one, or all of a study.
+    heats : tuple of Heat or None
+        Where the classifier looked in each of them.
     no_heat : str
         Why there is no heat.
     """
 
     answer: Answer
     what: str
-    work: ScanWork
-    heat: Heat | None = None
+    works: tuple[ScanWork, ...]
+    heats: tuple[Heat | None, ...] = ()
     no_heat: str = ""
+
+    def number_of(self, work: ScanWork | None) -> int | None:
+        """Which of its scans a scan is; None where it is none of them."""
+        return next((number for number, each in enumerate(self.works) if each is work), None)
+
+    def heat_in(self, work: ScanWork | None) -> Heat | None:
+        """Where the classifier looked in a scan."""
+        number = self.number_of(work)
+        return self.heats[number] if number is not None and self.heats else None
+
+    def attention_in(self, work: ScanWork | None) -> NDArray[np.float64] | None:
+        """How much each slice of a scan decided; None where slices were not weighed."""
+        number = self.number_of(work)
+        found = [each.weights for each in self.answer.attention if each.scan == number]
+        return found[0] if found else None
 
 
 class ClassifyController:
@@ -80,6 +94,8 @@ class ClassifyController:
         Where classifiers are.
     runner : Runner
         Where they answer.
+    choose : callable, optional
+        Makes another open scan the one in view.
     failures : Failures, optional
         Where unexpected errors go.
 
@@ -90,17 +106,23 @@ class ClassifyController:
     jumped : Signal
         Emits the slice (along the scan's plane of acquisition) to look at.
     shown : Classified or None
-        The last answer, while its scan is open.
+        The last answer, while one of its scans is in view.
     """
 
     changed = Signal()
     jumped = Signal(int)
 
     def __init__(
-        self, labelling: LabelController, library: Library, runner: Runner, *, failures: Failures | None = None
+        self,
+        labelling: LabelController,
+        library: Library,
+        runner: Runner,
+        *,
+        choose: Callable[[Volume], None] = lambda _volume: None,
+        failures: Failures | None = None,
     ) -> None:
         self.labelling, self.session, self.library = labelling, labelling.session, library
-        self._runner, self._failures = runner, failures or Failures()
+        self._runner, self._choose, self._failures = runner, choose, failures or Failures()
         self._loaded: tuple[Path | None, Classifier | None] = (None, None)
         self.shown: Classified | None = None
         self.session.events.work.connect(self._on_work)
@@ -114,7 +136,7 @@ class ClassifyController:
                 card = read_card(self.library.path(name))
             except MedSegError:
                 continue
-            if card.architecture in CLASSIFIERS and card.looks_at is not None and card.looks_at.task in tasks:
+            if card.does == "classify" and card.looks_at is not None and card.looks_at.task in tasks:
                 found.append(name)
         return tuple(found)
 
@@ -129,24 +151,40 @@ class ClassifyController:
             A classifier of the library; the one that suits where none is named.
         """
         try:
-            subject = self.labelling.subject(target)
             folder = self._folder(target, model)
+            works = self._works(target, folder)
+            subject = self.labelling.study(works) if target != LESION else self.labelling.subject(target)
         except MedSegError as error:
             self.session.message = str(error)
             return
         active = self.session.active
-        what = active.name if target == LESION and active is not None else subject.scans[0].name
-        work = self.labelling.editor.work
+        what = active.name if target == LESION and active is not None else self.labelling.describe_study()
         self.session.busy = Job(f"Classifying {what}", None, self._cancel)
         self._runner.submit(
-            partial(self._ask, folder, subject, what, work), done=self._on_answer, failed=self._on_failed
+            partial(self._ask, folder, subject, what, works), done=self._on_answer, failed=self._on_failed
         )
 
     def go_to_deciding_slice(self) -> None:
         """Show the slice that decided about a study."""
         decided = None if self.shown is None else self.shown.answer.deciding_slice
-        if decided is not None:
-            self.jumped.emit(decided[2])
+        if decided is None or self.shown is None:
+            return
+        work = self.shown.works[decided[0]]
+        if work is not self.session.work:
+            if not any(each is work for each in self.labelling.studies.available(self.labelling.editor.work)):
+                self.session.message = f"'{work.volume.name}', which holds the deciding slice, is no longer open."
+                return
+            self._choose(work.volume)
+        self.jumped.emit(decided[2])
+
+    def _works(self, target: str, folder: Path) -> tuple[ScanWork, ...]:
+        """The scans that a classifier is asked about: of a study those of modalities that it has learned."""
+        work = self.labelling.editor.work
+        if target == LESION:
+            return (work,)
+        works, looks_at = self.labelling.studies.of(work), read_card(folder).looks_at
+        known = looks_at.inputs if looks_at is not None and all(looks_at.inputs) else ()
+        return tuple(each for each in works if not known or each.volume.modality in ("", *known)) or (work,)
 
     def _folder(self, target: str, model: str) -> Path:
         known = self.models(target)
@@ -160,7 +198,9 @@ class ClassifyController:
             model = own if own in known else ""
         return self.library.path(model or known[0])
 
-    def _ask(self, folder: Path, subject: Subject, what: str, work: ScanWork, ticket: Ticket) -> Classified:
+    def _ask(
+        self, folder: Path, subject: Subject, what: str, works: tuple[ScanWork, ...], ticket: Ticket
+    ) -> Classified:
         """Runs where models answer."""
         from napari_medseg.classification import load_classifier, saliency
 
@@ -169,18 +209,18 @@ class ClassifyController:
             classifier = load_classifier(folder)
             self._loaded = (folder, classifier)
         answer = classifier.classify(subject)
-        heat, why = None, ""
-        if not ticket.should_stop():
-            try:
-                heat = _heat_of(saliency(classifier, subject))
-                why = "" if heat is not None else "No place spoke for this class more than others."
-            except ModelError as error:
-                why = str(error)
-        return Classified(answer, what, work, heat, why)
+        heats: list[Heat | None] = []
+        why = "No place spoke for this class more than others."
+        try:
+            for number in range(len(works)):
+                heats.append(None if ticket.should_stop() else _heat_of(saliency(classifier, subject, scan=number)))
+        except ModelError as error:
+            why = str(error)
+        return Classified(answer, what, works, tuple(heats), "" if any(heats) else why)
 
     def _on_answer(self, shown: Classified) -> None:
         self.session.busy = None
-        if self.session.work is not shown.work:
+        if shown.number_of(self.session.work) is None:
             return
         self.shown = shown
         answer = shown.answer
@@ -194,8 +234,9 @@ class ClassifyController:
             self._failures.report(error)
 
     def _on_work(self, work: ScanWork | None) -> None:
-        if self.shown is not None and self.shown.work is not work:
-            self.shown = None
+        if self.shown is not None:
+            if self.shown.number_of(work) is None:
+                self.shown = None
             self.changed.emit()
 
     def _cancel(self) -> None:

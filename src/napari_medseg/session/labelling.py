@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +17,7 @@ from napari_medseg.imaging.volume import LabelMap
 from napari_medseg.session.lesions import COLOURS
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures
+from napari_medseg.session.studies import StudyScans, patient_of
 from napari_medseg.session.work import Editor, ScanWork
 
 LESION, STUDY = "lesion", "study"
@@ -74,6 +73,8 @@ class LabelController:
         Where labelled cases are kept.
     runner : Runner
         Where cases are written.
+    studies : StudyScans, optional
+        Which open scans make up a study; the open one alone where nothing is given.
     failures : Failures, optional
         Where unexpected errors go.
 
@@ -85,8 +86,17 @@ class LabelController:
 
     changed = Signal()
 
-    def __init__(self, editor: Editor, cases: CaseLibrary, runner: Runner, *, failures: Failures | None = None) -> None:
+    def __init__(
+        self,
+        editor: Editor,
+        cases: CaseLibrary,
+        runner: Runner,
+        *,
+        studies: StudyScans | None = None,
+        failures: Failures | None = None,
+    ) -> None:
         self.editor, self.session, self.cases = editor, editor.session, cases
+        self.studies = studies or StudyScans(tuple)
         self._runner, self._failures = runner, failures or Failures()
         self._target = LESION
         self._waiting: deque[_Wish] = deque()
@@ -96,12 +106,22 @@ class LabelController:
 
     @property
     def target(self) -> str:
-        """What is labelled: ``"lesion"`` (the selected one) or ``"study"`` (the open scan)."""
+        """What is labelled: ``"lesion"`` (the selected one) or ``"study"`` (the open scans of the patient)."""
         return self._target
 
     @target.setter
     def target(self, target: str) -> None:
         self._target = target
+        self.changed.emit()
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether a study is all open scans of the patient, or the open scan alone."""
+        return self.studies.is_whole
+
+    @takes_all.setter
+    def takes_all(self, takes_all: bool) -> None:
+        self.studies.is_whole = takes_all
         self.changed.emit()
 
     @property
@@ -111,7 +131,7 @@ class LabelController:
             return LESION
         volume = self.session.volume
         if volume is not None:
-            return "image" if 1 in volume.data.shape else STUDY
+            return "image" if 1 in volume.data.shape and len(self.studies.of(self.editor.work)) == 1 else STUDY
         return "image" if self._n_of("image") > self._n_of(STUDY) else STUDY
 
     @property
@@ -159,9 +179,17 @@ class LabelController:
         if volume is None:
             return ""
         if self._target == STUDY:
-            return volume.name
+            return self.describe_study()
         active = self.session.active
         return "" if active is None or self._is_empty() else active.name
+
+    def describe_study(self) -> str:
+        """Name the study in view: the open scan, and how many more there are."""
+        work = self.session.work
+        if work is None:
+            return ""
+        n = len(self.studies.of(work)) - 1
+        return work.volume.name + (f" and {n} more scan{'s' if n > 1 else ''}" if n else "")
 
     def given(self) -> str:
         """The class that the lesion or study in view has; empty where it has none."""
@@ -177,7 +205,7 @@ class LabelController:
         return next((each for each in self.stored() if each.id == known), None) or self._kept_before(work)
 
     def subject(self, target: str | None = None) -> Subject:
-        """Return the selected lesion or the open scan, as it is now.
+        """Return the selected lesion or the study in view, as it is now.
 
         Raises
         ------
@@ -185,15 +213,20 @@ class LabelController:
             If no scan is open, or the lesion has no voxels.
         """
         work = self.editor.work
-        patient = _patient_of(work)
         if (target or self._target) == STUDY:
-            return Subject.study(work.volume, patient=patient)
+            return self.study(self.studies.of(work))
+        patient = patient_of(work)
         active = self.session.active
         if active is None or self._is_empty():
             raise MedSegError("Segment or paint the lesion first: there is none selected.")
         marked = np.equal(work.labels.data, active.label).view(np.uint8) * np.uint8(active.label)
         mask = LabelMap(marked, work.volume.affine, {active.label: active.name}, grid=work.volume.grid)
         return Subject.lesion(work.volume, mask, active.label, patient=patient)
+
+    @staticmethod
+    def study(works: Sequence[ScanWork]) -> Subject:
+        """Return some open scans as one study."""
+        return Subject.study(*(work.volume for work in works), patient=patient_of(works[0]))
 
     def assign(self, class_name: str) -> None:
         """Keep the lesion or study in view as a case of a class; another class replaces the one that it has."""
@@ -281,17 +314,20 @@ class LabelController:
         return work is None or not work.labels.n_voxels[self.session.active_label]
 
     def _place(self, work: ScanWork) -> Place:
-        return work.fingerprint, self._target, self.session.active_label if self._target == LESION else 0
+        if self._target == LESION:
+            return work.fingerprint, LESION, self.session.active_label
+        return "+".join(sorted(each.fingerprint for each in self.studies.of(work))), STUDY, 0
 
     def _n_of(self, task: str) -> int:
         return sum(case.card.task == task for case in self.stored())
 
     def _kept_before(self, work: ScanWork) -> StoredCase | None:
         """Find a case of an earlier session: of the same file, and of the same place in it."""
-        path = work.volume.path
-        if path is None:
+        scans = self.studies.of(work) if self._target == STUDY else (work,)
+        paths = {str(each.volume.path.resolve()) for each in scans if each.volume.path is not None}
+        if len(paths) < len(scans):
             return None
-        cases = [c for c in self.stored() if c.card.task == self.task and c.card.paths == [str(path.resolve())]]
+        cases = [c for c in self.stored() if c.card.task == self.task and set(c.card.paths) == paths]
         if self._target == STUDY or not cases:
             return cases[-1] if cases else None
         box = work.labels.box_of(self.session.active_label)
@@ -348,20 +384,3 @@ def _distance(case: StoredCase, middle: object) -> float:
     if case.card.position_mm is None:
         return float("inf")
     return float(np.linalg.norm(np.asarray(case.card.position_mm) - np.asarray(middle)))
-
-
-def _patient_of(work: ScanWork) -> str:
-    """Whom a scan belongs to, in letters that name nobody: all lesions of a patient stand on one side of a split."""
-    from napari_medseg.imaging.dicom.source import dicom_source  # not needed to open the dock
-
-    source = dicom_source(work.volume.metadata)
-    plane = next((plane for plane in source.planes if plane is not None), None) if source is not None else None
-    if plane is not None:
-        import pydicom
-
-        with suppress(OSError, pydicom.errors.InvalidDicomError):
-            header = pydicom.dcmread(plane.path, stop_before_pixels=True, specific_tags=["PatientID"])
-            known = str(header.get("PatientID", "") or "")
-            if known:
-                return f"patient {hashlib.sha256(known.encode()).hexdigest()[:12]}"
-    return f"scan {work.fingerprint}"

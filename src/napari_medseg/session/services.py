@@ -27,6 +27,7 @@ from napari_medseg.session.recovery import RecoveryController
 from napari_medseg.session.runner import InlineRunner, Post, Runner
 from napari_medseg.session.session import Failures, Segments, Session
 from napari_medseg.session.similar import SimilarController
+from napari_medseg.session.studies import StudyScans
 from napari_medseg.session.table import TableController
 from napari_medseg.session.work import Editor
 
@@ -115,7 +116,9 @@ def build(
     learning = LearnController(session, store, library, failures=failures)
     exporting = ExportController(editor, files, failures=failures)
     cases = CaseLibrary()
-    labelling = LabelController(editor, cases, writer or InlineRunner(), failures=failures)
+    labelling = LabelController(
+        editor, cases, writer or InlineRunner(), studies=StudyScans(lambda: opening.works), failures=failures
+    )
     recovery = RecoveryController(editor, opening, home_folder() / "journal", post=post)
     correcting.accepted.connect(recovery.note_saved)
     correcting.accepted.connect(learning.changed.emit)
@@ -135,7 +138,7 @@ def build(
         table=TableController(editor),
         labelling=labelling,
         classes=ClassLearnController(session, labelling, library, failures=failures),
-        classifying=ClassifyController(labelling, library, answers, failures=failures),
+        classifying=ClassifyController(labelling, library, answers, choose=opening.choose, failures=failures),
         similar=SimilarController(labelling, opening, answers, failures=failures),
         evaluating=EvaluateController(session, cases, library, files, failures=failures),
         cases=cases,

@@ -51,7 +51,7 @@ class AnswerPanel(QWidget):
         shown = self.controller.shown
         for widget in (self._what, self._bars):
             widget.setVisible(shown is not None)
-        self._heat.setVisible(shown is not None and shown.heat is not None)
+        self._heat.setVisible(shown is not None and any(shown.heats))
         self._no_heat.setVisible(shown is not None and bool(shown.no_heat))
         self._draw_strip()
         if shown is not None:
@@ -108,11 +108,17 @@ class AnswerPanel(QWidget):
 
     def _draw_strip(self, _event: object = None) -> None:
         shown = self.controller.shown
-        attention = shown.answer.attention if shown is not None else ()
-        for widget in (self._caption, self._decided, self._strip):
-            widget.setVisible(bool(attention))
-        if attention:
-            self._strip.show_weights(attention[0].weights, self.bridge.slice_shown())
+        weights = shown.attention_in(self.controller.session.work) if shown is not None else None
+        for widget in (self._caption, self._strip):
+            widget.setVisible(weights is not None)
+        decided = shown.answer.deciding_slice if shown is not None else None
+        self._decided.setVisible(decided is not None)
+        if weights is not None:
+            self._strip.show_weights(weights, self.bridge.slice_shown())
+        if shown is not None and decided is not None and len(shown.works) > 1:
+            self._decided.setText(f"Deciding slice: {shown.works[decided[0]].volume.name}")
+        else:
+            self._decided.setText("Deciding slice")
 
     def _on_ask(self, target: str, _checked: bool = False) -> None:
         several = len(self._names[target]) > 1

@@ -6,7 +6,7 @@ from functools import partial
 
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QToolButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QToolButton, QWidget
 
 from napari_medseg.session.labelling import LESION, STUDY, LabelController
 from napari_medseg.widgets.class_list import ClassList
@@ -14,7 +14,10 @@ from napari_medseg.widgets.icons import icon
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.step import button, column, dim, row, tool_button
 
-_KINDS = {LESION: ("Lesion", "Label the selected lesion"), STUDY: ("Study", "Label the open scan as a whole")}
+_KINDS = {
+    LESION: ("Lesion", "Label the selected lesion"),
+    STUDY: ("Study", "Label the patient's open scans as a whole"),
+}
 
 
 class LabelPanel(QWidget):
@@ -47,6 +50,11 @@ class LabelPanel(QWidget):
         """Draw what the controller knows now."""
         for target, made in self._kinds.items():
             made.setChecked(target == self.controller.target)
+        work = self.session.work
+        n_scans = 0 if work is None else len(self.controller.studies.available(work))
+        self._all.setVisible(self.controller.target == STUDY and n_scans > 1)
+        self._all.setText(f"All {n_scans} open scans of this patient")
+        self._all.setChecked(self.controller.takes_all)
         self._what.setText(self._sentence())
         n = sum(case.card.task == self.controller.task for case in self.controller.stored())
         self._n.setText("No case yet" if n == 0 else f"{n} case{'s' if n > 1 else ''} in your library")
@@ -60,10 +68,16 @@ class LabelPanel(QWidget):
             made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
             made.clicked.connect(partial(self._on_kind, target))
             self._kinds[target] = made
+        self._all = QCheckBox()
+        self._all.setToolTip(
+            "A study is all open scans of a patient: views, sequences, modalities.\nOff: this scan alone"
+        )
+        self._all.clicked.connect(self._on_all)
         self._folder = button("Show", "Show the folder with your labelled cases: pictures, cards and excerpts of scans")
         self._folder.clicked.connect(self._on_folder)
         layout = column(self)
         layout.addLayout(row(*self._kinds.values()))
+        layout.addWidget(self._all)
         layout.addWidget(self._what)
         layout.addWidget(self.list)
         layout.addLayout(row(self._n, self._folder, stretch=0))
@@ -80,6 +94,9 @@ class LabelPanel(QWidget):
 
     def _on_kind(self, target: str, _checked: bool = False) -> None:
         self.controller.target = target
+
+    def _on_all(self, takes_all: bool) -> None:
+        self.controller.takes_all = takes_all
 
     def _on_folder(self) -> None:
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.controller.cases.root)))

@@ -43,7 +43,7 @@ class SaliencyLayer:
         if self.layer is not None:
             viewer.layers.remove(self.layer)
         self._layer = None
-        heat = shown.heat if shown is not None else None
+        heat = shown.heat_in(self._bridge.session.work) if shown is not None else None
         if heat is None or lesions is None or not self._is_wanted:
             return
         offset = [part.start * step for part, step in zip(heat.region, lesions.scale, strict=True)]
