@@ -147,7 +147,7 @@ def test_what_cannot_be_learned_is_said_in_one_sentence(window, scans, qtbot):
     open_with_lesions(window, *scans[0])
     assert "Label lesions first" in classes.missing()
     label(1, "bright")
-    assert classes.missing() == "All 1 labelled lesions are 'bright': label some of another class too."
+    assert classes.missing() == "The one labelled lesion is 'bright': label some of another class too."
     label(2, "dark")
     assert classes.missing() == "There is only one case of 'bright': label at least two of each class."
     labelling.add_class("cystic")

@@ -19,6 +19,7 @@ FAMILIES = {
     "image": "Classical CNN of 2-D images, on the click model's encoder.",
     "study": "Aggregation CNN: all slices of a study, weighed by learned attention.",
 }
+SIAMESE_FAMILY = "Siamese network: the labelled lesions that look most alike vote."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,11 @@ class ClassLearnController(TrainingController):
         """The classifier that learns: one a kind of case."""
         return f"{self.labelling.task}-classifier{self.way.suffix}"
 
+    @property
+    def family(self) -> str:
+        """The kind of network that the chosen way trains, in a sentence."""
+        return SIAMESE_FAMILY if "neighbours" in self.way.options else FAMILIES[self.labelling.task]
+
     def missing(self) -> str:
         """What must be labelled before anything can be learned, in one sentence; empty where nothing is missing."""
         counts = self.labelling.counts()
@@ -148,7 +154,8 @@ class ClassLearnController(TrainingController):
         if not used:
             return f"Label {what} first: at least two of each of two classes."
         if len(used) == 1:
-            return f"All {n_cases} labelled {what} are '{used[0]}': label some of another class too."
+            all_of_them = f"All {n_cases} labelled {what} are" if n_cases > 1 else f"The one labelled {what[:-1]} is"
+            return f"{all_of_them} '{used[0]}': label some of another class too."
         for name, n in counts.items():
             if n == 0:
                 return f"Nobody labelled a case '{name}' yet: label at least two, or remove that class."

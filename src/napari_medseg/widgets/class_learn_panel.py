@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 
-from napari_medseg.session.learn_classes import FAMILIES, ClassLearnController, Way
+from napari_medseg.session.learn_classes import ClassLearnController, Way
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.run_view import RunView
 from napari_medseg.widgets.step import button, column, dim, row
@@ -42,7 +42,7 @@ class ClassLearnPanel(QWidget):
         controller, is_running = self.controller, self.controller.is_running
         self._draw_ways()
         missing = controller.missing()
-        self._family.setText(missing or FAMILIES[controller.labelling.task])
+        self._family.setText(missing or controller.family)
         self._way.setEnabled(not is_running)
         self._run.draw(can_start=not missing)
         self._versions.draw()
@@ -72,6 +72,9 @@ class ClassLearnPanel(QWidget):
             for number, way in enumerate(ways):
                 self._way.addItem(way.caption, way)
                 self._way.setItemData(number, way.description, Qt.ItemDataRole.ToolTipRole)
+            self._way.blockSignals(False)
+        if self.controller.way is not self._way.currentData():
+            self._way.blockSignals(True)
             self._way.setCurrentIndex(ways.index(self.controller.way))
             self._way.blockSignals(False)
         self._way.setToolTip(self.controller.way.description)
