@@ -38,7 +38,7 @@ LADDER_VIEWS = 7
 NARROWEST_VOXELS, WIDEST_VOXELS = 20.0, 520.0
 _MARGINS, _WIDE = (1.7, 1.35), 2.2
 _FILL = 1.45
-_SECOND_OPINION = np.float32(0.4)
+_OPINION_FIRST, _OPINION_LATER = np.float32(0.25), np.float32(0.4)
 _AGREEMENT = 2.0
 _JUST_INSIDE = np.float32(0.55)
 
@@ -104,7 +104,7 @@ def segment_first(scene: Scene) -> Answer:
     answer = scene.paste(again, close)
     if rays is not None:
         belief = belief_from_rays(rays.best(), scene.prompts, scene.array.shape, scene.spacing_mm)
-        mix(answer, scene.intensities(belief), _SECOND_OPINION)
+        mix(answer, scene.intensities(belief), _OPINION_FIRST)
     return answer
 
 
@@ -183,7 +183,7 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> Answer:
     closest = seen[-1][1]
     belief = belief_of(previous, View(closest.centre, closest.extent_mm, SIZE), scene.spacing_mm)
     if (belief.depth_mm > 0).any():
-        mix(answer, scene.intensities(belief), _SECOND_OPINION)
+        mix(answer, scene.intensities(belief), _OPINION_LATER)
     probability, region = answer
     return only_what_was_asked(probability, previous[region], scene.prompts), region
 

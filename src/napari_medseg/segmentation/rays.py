@@ -26,7 +26,7 @@ _N_RAYS, _N_NEIGHBOURS = 256, 6
 _LEAST_VOXELS, _GROWTH, _MOST_STEPS, _MOST_MM = 1.2, 1.13, 40, 160.0
 _FIRST_SIZE, _STEPS_A_SIZE, _STEPS_BEYOND = 3.0, 2.5, 3
 _BINS, _ROUNDS = 24, 12
-_TRUST = 0.1
+_TRUST = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
