@@ -299,3 +299,11 @@ def test_training_in_a_process_of_its_own_reports_as_it_goes(table: Path) -> Non
     reports = list(run_reporting(words, ClassReport))
     assert reports[0].message.startswith("Preparing 10 labelled cases")
     assert reports[-1].verdict is not None
+
+
+def test_a_first_version_that_orders_cases_like_a_guess_is_not_used() -> None:
+    lucky = ClassScores(balanced_accuracy=0.6, auc=0.48)
+    options = {"least_gain": 0.01, "held_out": "10 cases", "version": 1}
+    assert not decide_classes(guessing(2), lucky, is_first=True, **options).adopted
+    better = ClassScores(balanced_accuracy=0.6, auc=0.58)
+    assert decide_classes(guessing(2), better, is_first=True, **options).adopted

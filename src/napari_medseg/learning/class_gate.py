@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from napari_medseg.evaluation.classification import classification_figures
 from napari_medseg.learning.class_reports import ClassScores, ClassVerdict
 
+_GUESSED_AUC = 0.5
+
 
 def scores_of(probabilities: NDArray[np.floating], answers: NDArray[np.integer], classes: Sequence[str]) -> ClassScores:
     """Figures of probabilities (N, C) of held-out cases whose classes are `answers` (N,)."""
@@ -32,12 +34,15 @@ def decide_classes(
 ) -> ClassVerdict:
     """Compare the version in use (or guessing) with the new one on the same held-out cases.
 
-    A new version of equal balanced accuracy is adopted if its AUC is higher by the least gain.
+    A new version of equal balanced accuracy is adopted if its AUC is higher by the least gain. A first version
+    whose AUC is that of guessing is not.
     """
     old, new = before.balanced_accuracy or 0.0, after.balanced_accuracy or 0.0
     gain = new - old
     is_clearer = gain >= 0 and (after.auc or 0.0) - (before.auc or 0.0) >= least_gain
-    adopted = gain >= least_gain or is_clearer
+    # A threshold in a lucky place makes guesses look right in a few cases; their order shows that they are guesses.
+    is_guess = is_first and after.auc is not None and after.auc <= _GUESSED_AUC
+    adopted = (gain >= least_gain or is_clearer) and not is_guess
     reference = f"{old:.2f} by guessing" if is_first else f"{old:.2f}"
     numbers = f"balanced accuracy on held-out cases {reference} -> {new:.2f}"
     if after.auc is not None:
