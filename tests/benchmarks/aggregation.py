@@ -10,7 +10,7 @@ whole stack is learned from. The deciding slice is right where it shows tumour; 
 reach. ``--least-uptake 3`` keeps the patients whose tumour is brighter than its surroundings in PET (95th percentile of
 the standardised uptake value inside it).
 
-``modality``: is it CT, MR or PET? Every stack is a cube of 120 mm of the same 25 limbs on the same grid of 4 mm,
+``modality``: is it CT, MR or PET? Every stack is a cube of 120 mm of the same 25 limbs on the same grid of 2 mm,
 normalised by itself and without its modality, so that neither shape, spacing, units nor the patient tell.
 """
 
@@ -36,7 +36,7 @@ from napari_medseg.learning.train_classifier import train_classifier
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 MOST_SLICES, LEAST_SLICES = 14, 8
-CUBE_MM, GRID_MM = 120.0, 4.0
+CUBE_MM, GRID_MM = 120.0, 2.0
 MODALITIES = ("CT", "MR_T1", "PET")
 
 
