@@ -363,6 +363,16 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n  {name} " in said
 
 
+def test_the_demo_without_a_display_is_told_and_says_where_its_pictures_are(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("napari_medseg.demo.has_screen", lambda: False)
+    monkeypatch.setattr("napari_medseg.demo.show_demo", lambda: pytest.fail("a window needs a display"))
+    monkeypatch.setattr("napari_medseg.demo.tell_demo", lambda folder: iter([f"1. Opened {folder.name}"]))
+    assert main(["demo", "--out", str(tmp_path / "story")]) == 0
+    told = capsys.readouterr().out
+    assert str(tmp_path / "story") in told.splitlines()[0]
+    assert "1. Opened story" in told
+
+
 @pytest.mark.parametrize("name", ["demo", "segment", "fine-tune", "evaluate", "models", "train-click-model"])
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -115,11 +115,13 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.demo import show_demo, tell_demo
+    from napari_medseg.demo import has_screen, show_demo, tell_demo
 
-    if not options.headless:
+    if not options.headless and has_screen():
         show_demo()
         return
+    if not options.headless:
+        results.say(f"There is no display: the story is told here, with its pictures in {options.out}")
     for line in tell_demo(options.out):
         results.say(line)
 
