@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from learning_phantom import dice, phantom
+from learning_phantom import SPACING, dice, phantom
 
 from napari_medseg.imaging.volume import LabelMap
 from napari_medseg.learning.correction import Correction
 from napari_medseg.learning.corrections import CorrectionStore
 from napari_medseg.models import library as library_module
+from napari_medseg.models.card import AutomaticSettings
 from napari_medseg.models.checkpoint import Card, save_checkpoint
 from napari_medseg.models.library import Library
 from napari_medseg.networks.click_unet import ClickUNet
@@ -21,7 +22,10 @@ from napari_medseg.session.session import Session
 def test_corrections_teach_the_next_version_and_one_step_goes_back(tmp_path, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(library_module, "BUNDLED", tmp_path / "weights")
-    save_checkpoint(tmp_path / "weights" / "click", ClickUNet(widths=(8, 8, 8, 8)), Card(name="click"))
+    untaught = Card(
+        name="click", labels={1: "Lesion"}, automatic=AutomaticSettings(spacing_mm=SPACING, patch=(16, 32, 32))
+    )
+    save_checkpoint(tmp_path / "weights" / "click", ClickUNet(widths=(8, 8, 8, 8), n_labels=1), untaught)
     store, library, session = CorrectionStore(tmp_path / "corrections"), Library(tmp_path / "models"), Session()
     for seed in range(3):
         volume, mask = phantom(seed)
@@ -33,7 +37,7 @@ def test_corrections_teach_the_next_version_and_one_step_goes_back(tmp_path, mon
 
     assert verdict is not None, session.message
     assert verdict.adopted, verdict.sentence
-    assert f"version 2 is active; without a click it reaches {verdict.after.automatic:.2f}" in session.message
+    assert f"-> {verdict.after.automatic:.2f}, nothing forgotten: version 2 is active" in session.message
     assert library.active("click") == 2
     assert controller.curve.dices
     assert controller.curve.n_steps == 40
