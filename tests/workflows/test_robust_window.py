@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QLabel, QPushButton
 from napari_medseg.session.session import Session
 from napari_medseg.widgets.layer_bridge import LAYER_REMOVED
 from napari_medseg.widgets.prompt_tools import Tool
+from napari_medseg.widgets.sentences import sentence
 
 
 class Gated:
@@ -129,7 +130,7 @@ def test_bad_files_are_one_sentence_in_the_dock_and_the_scan_stays(window, scan,
         window.dock.services.opening.open(tmp_path / name)
         window.wait(lambda: window.session.busy is None and bool(window.session.message))
         assert name in window.session.message
-        assert window.session.message in visible_texts(window)
+        assert sentence(window.session.message) in visible_texts(window)
         assert window.session.volume is volume
     assert not window.dock.services.failures.seen
 
