@@ -230,8 +230,7 @@ class ClassifyController:
     def _on_failed(self, error: Exception) -> None:
         self.session.busy = None
         self.session.message = explain(error)
-        if not isinstance(error, MedSegError):
-            self._failures.report(error)
+        self._failures.report(error)
 
     def _on_work(self, work: ScanWork | None) -> None:
         if self.shown is not None:

@@ -138,5 +138,4 @@ class CompareController:
     def _on_failed(self, error: Exception) -> None:
         self.session.busy = None
         self.session.message = explain(error)
-        if not isinstance(error, MedSegError):
-            self._failures.report(error)
+        self._failures.report(error)

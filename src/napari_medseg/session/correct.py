@@ -165,8 +165,7 @@ class CorrectController:
     def _on_failed(self, error: Exception) -> None:
         self.session.busy = None
         self.session.message = explain(error)
-        if not isinstance(error, MedSegError):
-            self._failures.report(error)
+        self._failures.report(error)
 
     def _travel(self, move: Callable[[], Any], done: str, nothing: str) -> None:
         if self.session.work is None:

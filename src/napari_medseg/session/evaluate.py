@@ -151,8 +151,7 @@ class EvaluateController:
     def _on_failed(self, error: Exception) -> None:
         self.session.busy = None
         self.session.message = explain(error)
-        if not isinstance(error, MedSegError):
-            self._failures.report(error)
+        self._failures.report(error)
 
     def _cancel(self) -> None:
         self._runner.cancel()

@@ -375,8 +375,7 @@ class LabelController:
     def _on_failed(self, error: Exception) -> None:
         self._is_writing = False
         self.session.message = explain(error)
-        if not isinstance(error, MedSegError):
-            self._failures.report(error)
+        self._failures.report(error)
         self._write_next()
 
 

@@ -293,8 +293,7 @@ class OpenController:
     def _on_failed(self, error: Exception) -> None:
         self.session.busy, self.is_reading = None, False
         self.session.message = explain(error)
-        if not isinstance(error, MedSegError):
-            self._failures.report(error)
+        self._failures.report(error)
         self._open_next()
 
 

@@ -290,8 +290,7 @@ class SegmentController:
         self.session.busy = None
         if self.session.work is request.work and not isinstance(error, Cancelled):
             self.session.message = explain(error)
-        if not isinstance(error, MedSegError):
-            self._failures.report(error)
+        self._failures.report(error)
 
     def _ignore(self, _error: Exception) -> None:
         """The first click loads the model again and says what is wrong."""

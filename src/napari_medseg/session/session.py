@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from psygnal import Signal, SignalGroupDescriptor
 
+from napari_medseg.errors import MedSegError
 from napari_medseg.session.lesions import Lesion, lesion_of
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ class Failures:
     seen: list[Exception] = field(default_factory=list)
 
     def report(self, error: Exception) -> None:
-        """Keep the error and tell whoever listens."""
-        self.seen.append(error)
-        self.unexpected.emit(error)
+        """Keep the error and tell whoever listens, unless it is one of ours: its sentence says all there is to say."""
+        if not isinstance(error, MedSegError):
+            self.seen.append(error)
+            self.unexpected.emit(error)

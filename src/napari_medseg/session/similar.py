@@ -158,8 +158,7 @@ class SimilarController:
     def _on_failed(self, error: Exception) -> None:
         self.session.busy = None
         self.session.message = explain(error)
-        if not isinstance(error, MedSegError):
-            self._failures.report(error)
+        self._failures.report(error)
 
     def _on_volume(self, volume: Volume | None) -> None:
         wanted = self._wanted

@@ -271,8 +271,7 @@ class TrainingController(ABC):
         self._run, self.session.job = None, None
         self.session.message = str(error) if isinstance(error, Cancelled) else explain(error)
         self.last = self._report(message=self.session.message)
-        if not isinstance(error, MedSegError):
-            self._failures.report(error)
+        self._failures.report(error)
         self.changed.emit()
 
     def _change(self, change: Callable[[], int]) -> None:
