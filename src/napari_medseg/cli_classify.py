@@ -97,19 +97,22 @@ def similar_arguments(parser: argparse.ArgumentParser) -> None:
 def similar(options: argparse.Namespace, results: Results) -> None:
     """Find the most similar lesions of the library."""
     from napari_medseg.classification import CaseLibrary, find_similar, load_matcher
+    from napari_medseg.classification.likeness import WHAT_ALIKE_MEANS, in_percent
 
     subject, library = _subject(options), CaseLibrary(options.cases)
     found: tuple[Similar, ...] = ()
     if options.add is None or library.list(task="lesion"):
         found = find_similar(load_matcher(options.model), library, subject, n=options.n)
-    lines = [["case", "similarity", "class", "longest side (mm)", "scan"]]
+    lines = [["case", "looks alike", "class", "longest side (mm)", "scan"]]
     for one in found:
         card = one.case.card
         size = "–" if card.diameter_mm is None else f"{card.diameter_mm:.0f}"
-        lines.append([one.case.id, f"{one.similarity:.2f}", card.class_name or "–", size, ", ".join(card.paths) or "–"])
+        alike = in_percent(one.likeness)
+        lines.append([one.case.id, alike, card.class_name or "–", size, ", ".join(card.paths) or "–"])
         results.put(one.as_json())
     if found:
         results.say(aligned(lines))
+        results.say(WHAT_ALIKE_MEANS)
     if options.add is not None:
         kept = library.add(subject, options.add, paths=options.scans)
         results.say(f"{kept.id}: kept in {library.root}")

@@ -87,6 +87,12 @@ def test_similar_lesions_are_found_nearest_first(library, matcher, lesion) -> No
     assert Path(str(found[0].as_json()["thumbnail"])).is_file()
     without = find_similar(matcher, library, lesion("bright", seed=1), without=[same.id])
     assert same.id not in [one.case.id for one in without]
+    assert found[0].likeness is None, "this network's card does not say what different lesions reach"
+    matcher.card.other_lesions = ((0.0, -1.0), (1.0, 1.0))
+    again = find_similar(matcher, library, lesion("bright", seed=1), n=2)
+    assert [one.case.id for one in again] == [one.case.id for one in found]
+    assert again[0].as_json()["likeness"] == 1.0
+    assert 1.0 >= again[0].likeness > again[1].likeness >= 0.0
 
 
 def test_a_second_search_reads_embeddings_that_are_kept(library, matcher, lesion, monkeypatch) -> None:

@@ -286,9 +286,14 @@ def test_similar_from_the_command_line(tmp_path: Path, capsys) -> None:
     assert "holds no other lesion yet" in capsys.readouterr().err
     assert main([*words, "--add", "bright"]) == 0
     assert "case-0001: kept" in capsys.readouterr().out
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "> 99 %" in told
+    assert "share of pairs of different lesions that look less alike" in told
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["case"] == "case-0001"
+    assert found["likeness"] > 0.99
     assert found["class"] == "bright"
     assert found["similarity"] > 0.5
 

@@ -70,6 +70,10 @@ def test_a_run_of_seconds_leaves_a_network_that_compares(tmp_path: Path) -> None
     matcher = load_matcher(tmp_path / "out")
     assert matcher.card.command == "napari-medseg train-siamese"
     assert float(matcher.network.sharpness) >= 1.0
+    shares, cosines = zip(*matcher.card.other_lesions, strict=True)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert -1.0 <= cosines[0] <= cosines[-1] <= 1.0
+    assert list(cosines) == sorted(cosines)
 
 
 def test_a_run_that_is_stopped_keeps_what_it_has_learned(tmp_path: Path) -> None:

@@ -161,6 +161,52 @@ def test_a_scan_that_has_gone_is_said(services, tmp_path):
     assert "gone.nii.gz" in services.session.message
 
 
+@pytest.fixture
+def siamese():
+    """An untrained network as the one that compares lesions."""
+    from napari_medseg.classification.load import SIAMESE
+    from napari_medseg.models.card import Card, ClassifierInput
+    from napari_medseg.models.checkpoint import Checkpoint
+    from napari_medseg.networks.siamese import SiameseNetwork
+
+    network = SiameseNetwork(widths=(8, 8, 16, 16), n_embedding=8).eval()
+    looks_at = ClassifierInput(task="lesion", size=16, extent_mm=30.0)
+    ends = ((0.0, -1.0), (1.0, 1.0))
+    card = Card(name=SIAMESE, architecture="siamese", looks_at=looks_at, config=network.config, other_lesions=ends)
+    Library().activate(SIAMESE, Library().add(SIAMESE, Checkpoint(network, card)))
+
+
+def test_similar_lesions_leave_with_the_scan_that_they_are_about(services, siamese, tmp_path):
+    scans = []
+    for seed in range(3):
+        path = tmp_path / f"patient{seed}.nii.gz"
+        path.write_bytes(b"")
+        scans.append(volume(seed, path=path))
+        with_lesions(services, scans[-1])
+        services.labelling.assign("benign" if seed else "malignant")
+    similar, told = services.similar, []
+    similar.changed.connect(lambda: told.append(len(similar.neighbours)))
+    similar.find()
+    assert len(similar.neighbours) == 2
+    assert similar.shown.what == "Lesion 1"
+    assert "both look more alike than" in services.session.message
+    services.opening.choose(scans[0])
+    assert (similar.neighbours, told[-1]) == ((), 0)
+    services.opening.choose(scans[2])
+    assert len(similar.neighbours) == told[-1] == 2, "back with the scan that they are about"
+    similar.open(similar.neighbours[0])
+    assert services.session.volume is not scans[2]
+    assert len(similar.neighbours) == told[-1] == 2, "a case that was opened from them leaves them there"
+    assert similar.is_away
+    similar.back()
+    assert services.session.volume is scans[2]
+    assert not similar.is_away
+    similar.open(similar.neighbours[0])
+    services.opening.close(scans[2])
+    similar.back()
+    assert services.session.message == "'scan 2' is no longer open."
+
+
 def sequences(tmp_path, names=("T1.nii.gz", "T2.nii.gz", "FLAIR.nii.gz")):
     """Scans of one place in one folder, as the sequences of an examination lie."""
     found = []

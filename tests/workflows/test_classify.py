@@ -7,6 +7,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLineEdit, QWidget
 
 from napari_medseg.classification import CaseLibrary
+from napari_medseg.classification.likeness import in_percent
 from napari_medseg.imaging.volume import LabelMap
 from napari_medseg.models.library import Library
 
@@ -67,7 +68,8 @@ def siamese() -> None:
 
     network = SiameseNetwork(widths=(8, 8, 16, 16), n_embedding=8).eval()
     looks_at = ClassifierInput(task="lesion", size=16, extent_mm=30.0)
-    card = Card(name=SIAMESE, architecture="siamese", looks_at=looks_at, config=network.config)
+    ends = ((0.0, -1.0), (1.0, 1.0))
+    card = Card(name=SIAMESE, architecture="siamese", looks_at=looks_at, config=network.config, other_lesions=ends)
     library = Library()
     library.activate(SIAMESE, library.add(SIAMESE, Checkpoint(network, card)))
 
@@ -126,12 +128,19 @@ def test_label_ten_lesions_train_classify_the_eleventh_find_similar(window, scan
     name = f"{nearest.id}: {nearest.card.class_name}"
     window.wait(lambda: name in [each.accessibleName() for each in window.buttons()])
     [thumbnail] = [each for each in window.buttons() if each.accessibleName() == name]
+    assert thumbnail.text().splitlines() == [nearest.card.class_name, in_percent(nearest.likeness)]
     qtbot.mouseClick(thumbnail, Qt.MouseButton.LeftButton)
     window.wait(lambda: str(window.session.volume.path) == nearest.card.paths[0])
     index = window.session.volume.index_of(nearest.card.position_mm)
     shown = window.layer.world_to_data(window.viewer.dims.point)
     assert np.allclose(shown, index, atol=1.0)
     assert page.panels["Classify"].saliency.layer is None, "an answer leaves with its scan"
+    assert not page.panels["Classify"]._bars.isVisible()
+    assert len(services.similar.neighbours) == 8, "a case that was opened from them leaves the pictures there"
+    window.press("Back to patient5")
+    window.wait(lambda: window.session.volume.path == scans[5][0])
+    services.opening.choose(services.opening.scans[0])
+    window.wait(lambda: not [each for each in window.buttons() if each.accessibleName() == name])
 
 
 def test_what_cannot_be_learned_is_said_in_one_sentence(window, scans, qtbot):

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_medseg.classification.crops import crop, view_extent_mm
+from napari_medseg.classification.likeness import likeness_of
 from napari_medseg.classification.ready import Ready
 from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import JobFailed, ModelError
@@ -72,8 +73,20 @@ class Matcher(Ready[SiameseNetwork]):
         looks_at = self.looks_at.model_copy(update=change)
         return crop(subject, looks_at, dims=self.network.encoder.dims).inputs
 
+    def likeness(self, a: Floats, b: Floats) -> NDArray[np.float64] | None:
+        """How alike the lesions of embeddings (..., E) look: the share of pairs of different lesions that look less so.
+
+        0 to 1; leading axes broadcast. None where the network's card does not say what different lesions reach.
+        """
+        if not self.card.other_lesions:
+            return None
+        return likeness_of((np.asarray(a) * np.asarray(b)).sum(-1), self.card.other_lesions)
+
     def similarity(self, a: Floats, b: Floats) -> NDArray[np.float32]:
-        """How likely embeddings (..., E) are of the same lesion, 0 to 1; leading axes broadcast."""
+        """How likely embeddings (..., E) are of the same lesion, 0 to 1; leading axes broadcast.
+
+        As among as many pairs of one lesion as of two: for different lesions it is near 0 however alike they look.
+        """
         with torch.inference_mode():
             left, right = (torch.from_numpy(np.asarray(x, np.float32)).to(self.device) for x in (a, b))
             return np.asarray(self.network.similarity(left, right).cpu().numpy())

@@ -24,17 +24,22 @@ class Similar:
     case : StoredCase
         With its class, thumbnail and the place of its scan.
     similarity : float
-        0 to 1.
+        How likely it is the very same lesion, 0 to 1; near 0 for different lesions, however alike they look.
+    likeness : float, optional
+        How alike it looks: the share of pairs of different lesions that look less alike, 0 to 1. None where the
+        network's card does not say what different lesions reach.
     """
 
     case: StoredCase
     similarity: float
+    likeness: float | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return what JSON can hold."""
         card = self.case.card
         return {
             "case": self.case.id,
+            "likeness": None if self.likeness is None else round(self.likeness, 4),
             "similarity": round(self.similarity, 4),
             "class": card.class_name,
             "paths": card.paths,
@@ -74,9 +79,10 @@ def find_similar(
     if not cases:
         raise ModelError("your library holds no other lesion yet: label lesions while you read, then search again")
     known = embeddings(matcher, library, cases)
-    scores = matcher.similarity(known, matcher.embed(subject))
-    order = np.argsort(-scores)[:n]
-    return tuple(Similar(cases[k], float(scores[k])) for k in order)
+    own = matcher.embed(subject)
+    scores, likeness = matcher.similarity(known, own), matcher.likeness(known, own)
+    order = np.argsort(-(known @ own))[:n]
+    return tuple(Similar(cases[k], float(scores[k]), None if likeness is None else float(likeness[k])) for k in order)
 
 
 def embeddings(matcher: Matcher, library: CaseLibrary, cases: Sequence[StoredCase]) -> Floats:

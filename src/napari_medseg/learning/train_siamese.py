@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_medseg.classification.likeness import Reference, reference_of
 from napari_medseg.errors import LearningError
 from napari_medseg.learning.samples import LabelledScan, draw_target, find_pairs, is_held_out, read_pairs
 from napari_medseg.learning.siamese_views import StoredLesion, draw_views, store_lesion
@@ -88,7 +89,8 @@ def train_siamese(
     """
     torch.manual_seed(settings.seed)
     pairs = find_pairs(data, settings.collections) if settings.collections else []
-    scans = read_pairs(p for p in pairs if not (settings.held_out and is_held_out(p[3])))
+    held_out = [p for p in pairs if settings.held_out and is_held_out(p[3])]
+    scans = read_pairs(p for p in pairs if p not in held_out)
     lesions = [*_real(scans, settings), *_synthetic(scans, settings)]
     if len(lesions) < settings.batch:
         raise LearningError(f"{len(lesions)} lesions are fewer than a batch of {settings.batch}: give more data")
@@ -96,8 +98,18 @@ def train_siamese(
     yield from _learn(network, lesions, settings, should_stop or (lambda: False))
     _calibrate(network, lesions, settings)
     patients = sorted({scan.patient for scan in scans})
-    save_checkpoint(out, network, _card(network, settings, len(patients)))
+    card = _card(network, settings, len(patients))
+    card.other_lesions = others_reach(network, _real(read_pairs(held_out), settings) or lesions, settings)
+    save_checkpoint(out, network, card)
     return out
+
+
+@torch.inference_mode()
+def others_reach(network: SiameseNetwork, lesions: Sequence[StoredLesion], settings: SiameseTraining) -> Reference:
+    """Which cosine each share of the pairs of different lesions stays below; held-out ones, where there are some."""
+    look = torch.Generator().manual_seed(settings.seed + 2)
+    embedded = [network.eval().embed(draw_views([each], settings.size, look)) for each in lesions]
+    return reference_of(torch.cat(embedded).float().numpy(), [lesion.patient for lesion in lesions])
 
 
 def contrastive_loss(embedded: Tensor, patients: Sequence[str], warmth: float) -> tuple[Tensor, float]:

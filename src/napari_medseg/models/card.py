@@ -111,6 +111,11 @@ class Card(BaseModel):
     figures: dict[str, Any] = Field(default_factory=dict, title="Figures")
     gate: dict[str, Any] | None = Field(None, title="Verdict", description="What was compared before adopting it.")
     domain: Domain | None = Field(None, title="Scans it learned from")
+    other_lesions: tuple[tuple[float, float], ...] = Field(
+        (),
+        title="Different lesions",
+        description="Of a network that compares: share of pairs of different lesions, and the cosine it stays below.",
+    )
     training: dict[str, Any] = Field(default_factory=dict, title="Training settings")
 
     @property

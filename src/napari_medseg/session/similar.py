@@ -16,6 +16,7 @@ from napari_medseg.session.labelling import LESION, LabelController
 from napari_medseg.session.open import OpenController
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
+from napari_medseg.session.work import ScanWork
 
 if TYPE_CHECKING:
     from napari_medseg.classification.cases import CaseCard
@@ -43,16 +44,35 @@ class Neighbour:
         Name of the case.
     card : CaseCard
         Its class and where its scan is.
-    similarity : float
-        0 to 1.
+    likeness : float or None
+        How alike they look: the share of pairs of different lesions that look less alike, 0 to 1.
     picture : ndarray of uint8, shape (H, W)
         Its thumbnail.
     """
 
     id: str
     card: CaseCard
-    similarity: float
+    likeness: float | None
     picture: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """What a search found, and what it is about.
+
+    Parameters
+    ----------
+    work : ScanWork
+        The scan of the lesion that was asked about.
+    what : str
+        That lesion, as a person says it.
+    found : tuple of Neighbour
+        Most similar first.
+    """
+
+    work: ScanWork
+    what: str
+    found: tuple[Neighbour, ...]
 
 
 class SimilarController:
@@ -74,11 +94,9 @@ class SimilarController:
     Attributes
     ----------
     changed : Signal
-        There are other neighbours.
+        There are other neighbours to show, or none any more.
     jumped : Signal
         Emits the voxel ``(z, y, x)`` to look at.
-    neighbours : tuple of Neighbour
-        Most similar first.
     """
 
     changed = Signal()
@@ -97,23 +115,54 @@ class SimilarController:
         self._runner, self._loader, self._failures = runner, loader, failures or Failures()
         self._matcher: Matcher | None = None
         self._wanted: tuple[Path, CaseCard] | None = None
-        self.neighbours: tuple[Neighbour, ...] = ()
-        self.what = ""
+        self._last: Neighbours | None = None
+        self._visited: list[Volume] = []
         self.session.events.volume.connect(self._on_volume)
+
+    @property
+    def shown(self) -> Neighbours | None:
+        """The last answer, while its scan is in view or one of the cases that were opened from it."""
+        scan = self.session.volume
+        if self._last is None or scan is None:
+            return None
+        known = (self._last.work.volume, *self._visited)
+        return self._last if any(each is scan for each in known) else None
+
+    @property
+    def neighbours(self) -> tuple[Neighbour, ...]:
+        """Those of the last answer, most similar first; none once another scan is in view."""
+        return () if self.shown is None else self.shown.found
+
+    @property
+    def is_away(self) -> bool:
+        """Whether a similar case is in view, and not the scan that was asked about."""
+        return self.shown is not None and self.shown.work is not self.session.work
+
+    def back(self) -> None:
+        """Show the scan again that was asked about."""
+        if self._last is None:
+            return
+        scan = self._last.work.volume
+        if not any(each is scan for each in self.opening.scans):
+            self.session.message = f"'{scan.name}' is no longer open."
+            return
+        self.opening.choose(scan)
 
     def find(self) -> None:
         """Search; `changed` tells when there is an answer."""
         try:
-            subject = self.labelling.subject(LESION)
+            work, subject = self.labelling.editor.work, self.labelling.subject(LESION)
         except MedSegError as error:
             self.session.message = str(error)
             return
         own = self._own_case()
         active = self.session.active
-        self.what = active.name if active is not None else ""
-        self.session.busy = Job(f"Searching for lesions like {self.what}", None, self._cancel)
+        what = active.name if active is not None else ""
+        self.session.busy = Job(f"Searching for lesions like {what}", None, self._cancel)
         self._runner.submit(
-            lambda ticket: self._search(subject, own, ticket), done=self._on_found, failed=self._on_failed
+            lambda ticket: Neighbours(work, what, self._search(subject, own, ticket)),
+            done=self._on_found,
+            failed=self._on_failed,
         )
 
     def open(self, neighbour: Neighbour) -> None:
@@ -129,6 +178,7 @@ class SimilarController:
             self._wanted = (path, card)
             self.opening.open(path)
             return
+        self._visited.append(known)
         self.opening.choose(known)
         self._show(known, card)
 
@@ -145,14 +195,19 @@ class SimilarController:
         if self._matcher is None:
             self._matcher = self._loader()
         found = find_similar(self._matcher, self.labelling.cases, subject, n=N_SIMILAR, without=without)
-        return tuple(Neighbour(s.case.id, s.case.card, s.similarity, s.case.thumbnail()) for s in found)
+        return tuple(Neighbour(s.case.id, s.case.card, s.likeness, s.case.thumbnail()) for s in found)
 
-    def _on_found(self, neighbours: tuple[Neighbour, ...]) -> None:
+    def _on_found(self, neighbours: Neighbours) -> None:
+        from napari_medseg.classification.likeness import in_percent
+
         self.session.busy = None
-        self.neighbours = neighbours
-        best = neighbours[0]
+        if neighbours.work is not self.session.work:
+            return
+        self._last, self._visited = neighbours, []
+        best = neighbours.found[0]
         named = f"'{best.card.class_name}'" if best.card.class_name else "without a class"
-        self.session.message = f"The most similar lesion is {named}, similarity {best.similarity:.2f}."
+        alike = f"; both look more alike than {in_percent(best.likeness)} of pairs of different lesions"
+        self.session.message = f"The most similar lesion is {named}{alike if best.likeness is not None else ''}."
         self.changed.emit()
 
     def _on_failed(self, error: Exception) -> None:
@@ -164,7 +219,10 @@ class SimilarController:
         wanted = self._wanted
         if wanted is not None and volume is not None and _is_at(volume, wanted[0]):
             self._wanted = None
+            self._visited.append(volume)
             self._show(volume, wanted[1])
+        if self._last is not None:
+            self.changed.emit()
 
     def _show(self, volume: Volume, card: CaseCard) -> None:
         if card.task != LESION or card.position_mm is None:

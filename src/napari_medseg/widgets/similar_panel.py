@@ -9,6 +9,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QSizePolicy, QToolButton, QWidget
 
+from napari_medseg.classification.likeness import WHAT_ALIKE_MEANS, in_percent
 from napari_medseg.session.similar import Neighbour, SimilarController
 from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.look import GAP, Look
@@ -33,12 +34,16 @@ class SimilarPanel(QWidget):
         self.controller = controller
         self._find = button("Find similar", "Search your labelled lesions for ones that look like the selected one")
         self._find.clicked.connect(controller.find)
-        self._what, self._grid = dim("Lesions of your library that look like the selected one."), QGridLayout()
+        self._what, self._meaning, self._grid = dim(), dim(WHAT_ALIKE_MEANS), QGridLayout()
         self._grid.setSpacing(GAP)
+        self._back = button("Back", "Show the lesion again that was asked about")
+        self._back.clicked.connect(controller.back)
         layout = column(self)
-        layout.addWidget(self._find)
-        layout.addWidget(self._what)
+        for widget in (self._find, self._what, self._back):
+            layout.addWidget(widget)
         layout.addLayout(self._grid)
+        layout.addWidget(self._meaning)
+        self.draw()
         controller.changed.connect(self.draw)
         controller.jumped.connect(bridge.jump_to)
 
@@ -52,9 +57,16 @@ class SimilarPanel(QWidget):
             if widget is not None:
                 widget.setParent(None)
                 widget.deleteLater()
-        found = self.controller.neighbours
-        self._what.setText(f"Most like {self.controller.what}; click one to open it." if found else "")
-        for number, neighbour in enumerate(found):
+        shown = self.controller.shown
+        self._meaning.setVisible(shown is not None and shown.found[0].likeness is not None)
+        self._back.setVisible(self.controller.is_away)
+        if shown is None:
+            self._what.setText("Lesions of your library that look like the selected one.")
+            return
+        scan = shown.work.volume.name or "the scan"
+        self._what.setText(f"Most like {shown.what} of {scan}; click one to open it.")
+        self._back.setText(f"Back to {self._back.fontMetrics().elidedText(scan, Qt.TextElideMode.ElideMiddle, 180)}")
+        for number, neighbour in enumerate(shown.found):
             self._grid.addWidget(self._thumbnail(neighbour), number // _PER_ROW, number % _PER_ROW)
 
     def _thumbnail(self, neighbour: Neighbour) -> QToolButton:
@@ -65,10 +77,12 @@ class SimilarPanel(QWidget):
         made.setIconSize(QSize(_PX, _PX))
         named = neighbour.card.class_name or "no class"
         shown = made.fontMetrics().elidedText(named, Qt.TextElideMode.ElideRight, _PX)
-        made.setText(f"{shown}\n{neighbour.similarity:.0%}")
+        alike = "" if neighbour.likeness is None else in_percent(neighbour.likeness)
+        made.setText(f"{shown}\n{alike}".strip())
         size = "" if neighbour.card.diameter_mm is None else f", {neighbour.card.diameter_mm:.0f} mm"
         scan = neighbour.card.names[0] if neighbour.card.names else "scan"
-        made.setToolTip(f"{named}, similarity {neighbour.similarity:.2f}{size}\n{scan}, {neighbour.id}: click to open")
+        told = f"\nMore alike than {alike} of pairs of different lesions" if alike else ""
+        made.setToolTip(f"{named}{size}{told}\n{scan}, {neighbour.id}: click to open")
         made.setAccessibleName(f"{neighbour.id}: {named}")
         made.setCursor(Qt.CursorShape.PointingHandCursor)
         made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
