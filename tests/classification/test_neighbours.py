@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from napari_medseg.classification import Classifier, Head, load_classifier, saliency
+from napari_medseg.classification import Classifier, Head, Subject, load_classifier, saliency
 from napari_medseg.classification.heads import Neighbours
+from napari_medseg.classification.subject import bounding_box
 from napari_medseg.errors import LearningError, ModelError
+from napari_medseg.imaging.files import read_label_map, read_volume
 from napari_medseg.learning.class_settings import ClassTraining
 from napari_medseg.learning.train_classifier import train_classifier
 from napari_medseg.networks.neighbour_classifier import votes
+
+VISIBLE = 90 / 255  # from here on the layer in the viewer is not transparent
 
 
 def unit(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -82,6 +87,55 @@ def test_lesions_are_told_apart_by_their_neighbours(lesion, tmp_path: Path) -> N
     grown = run(more, [*kinds, "bright"], settings=settings, start=again)
     assert len(Classifier(grown.checkpoint).network.known) == 9
     assert grown.checkpoint.card.version == 2
+
+
+def test_saliency_lights_the_lesion_and_depends_on_the_weights(lesion) -> None:
+    kinds = ["bright", "dark"] * 3
+    subjects = [lesion(kind=kind, seed=k) for k, kind in enumerate(kinds)]
+    own = Classifier(run(subjects, kinds, settings=ClassTraining(head=Head.NEIGHBOURS)).checkpoint)
+    for kind in ("bright", "dark"):
+        subject = lesion(kind=kind, seed=50)
+        shown = saliency(own, subject).data
+        box = bounding_box(subject.marked())
+        assert shown[box].max() > 0.5
+        lit = shown[box].max((1, 2)) > VISIBLE
+        assert lit.all(), "every slice of the lesion shows something"
+        assert shown[box].mean() > 1.3 * shown.mean(), "the lesion more than what lies round it"
+    with torch.no_grad():
+        # Sanity check of Adebayo et al., NeurIPS 2018: an explanation must depend on what was learned.
+        torch.manual_seed(0)
+        for weight in own.network.encoder.parameters():
+            weight.copy_(torch.randn_like(weight) * weight.std().nan_to_num(1.0))
+    other = saliency(own, subject, "dark").data
+    assert np.corrcoef(shown[box].ravel(), other[box].ravel())[0, 1] < 0.7
+
+
+def test_saliency_lights_most_real_nodules(shared_data: Path) -> None:
+    """With cells as wide as a quarter of the view and gradients averaged over it, most of the heat lay elsewhere."""
+    with (shared_data / "lung_nodules" / "ratings.csv").open(newline="") as stream:
+        ratings = {row["nodule"]: int(row["malignancy"]) for row in csv.DictReader(stream)}
+    benign, malignant = ([n for n, r in ratings.items() if r in wanted][:8] for wanted in ((1, 2), (4, 5)))
+    folder = shared_data / "lung_nodules"
+    subjects = {
+        name: Subject.lesion(
+            read_volume(folder / f"{name}_image.nii.gz"),
+            read_label_map(folder / f"{name}_mask.nii.gz"),
+            patient=name.split("_")[0],
+        )
+        for name in (*benign, *malignant)
+    }
+    teaching, kinds = [*benign[:5], *malignant[:5]], ["benign"] * 5 + ["malignant"] * 5
+    settings = ClassTraining(head=Head.NEIGHBOURS)
+    own = Classifier(run([subjects[name] for name in teaching], kinds, settings=settings).checkpoint)
+    highest, lit, share = [], [], []
+    for name in (*benign[5:], *malignant[5:]):
+        shown, box = saliency(own, subjects[name]).data, bounding_box(subjects[name].marked())
+        highest.append(shown[box].max())
+        lit.append((shown[box].max((1, 2)) > VISIBLE).mean())
+        share.append(shown[box].mean() / shown[shown > 0].mean())
+    assert np.mean(np.array(highest) > VISIBLE) >= 0.8
+    assert np.mean(lit) > 0.8
+    assert np.mean(share) > 1.1
 
 
 def test_what_neighbours_cannot_do_is_said(lesion, image) -> None:

@@ -16,13 +16,18 @@ from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import ModelError
 from napari_medseg.imaging.view import Floats
 from napari_medseg.imaging.volume import Volume
+from napari_medseg.networks.neighbour_classifier import NeighbourClassifier
 from napari_medseg.networks.study_classifier import StudyClassifier
 
 LEVEL = 2
+_LEVEL_OF_NEIGHBOURS = 1
 
 
 def saliency(classifier: Classifier, subject: Subject, class_name: str | None = None, *, scan: int = 0) -> Volume:
     """Show what speaks for a class (Grad-CAM: Selvaraju et al., ICCV 2017, eq. 1-2).
+
+    Of nearest neighbours: what makes the lesion look more like those of the class than like the others, place by place
+    (HiResCAM: Draelos and Carin, arXiv:2011.08891, eq. 3).
 
     Parameters
     ----------
@@ -64,6 +69,8 @@ def _grad_cam(network: nn.Module, x: Tensor, kinds: tuple[int, ...], target: int
     """Heat (B, [D,] H, W) at the resolution of the views, 0 and more."""
     from captum.attr import LayerGradCam
 
+    if isinstance(network, NeighbourClassifier):
+        return _by_place(network, x, target)
     forward: Any = network
     if isinstance(network, StudyClassifier):
         which = torch.tensor(kinds, device=x.device)
@@ -78,6 +85,31 @@ def _grad_cam(network: nn.Module, x: Tensor, kinds: tuple[int, ...], target: int
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # captum warns of the gradient that it asks for itself
         heat = cam.attribute(x.requires_grad_(True), target=target, relu_attributions=True)
+    return _at_views(heat, x)
+
+
+def _by_place(network: NeighbourClassifier, x: Tensor, target: int) -> Floats:
+    """Heat of an answer that depends on where something lies in the view.
+
+    The embedding keeps means of cells apart, whose gradients differ in sign: their average over the view, as Grad-CAM
+    takes it, says little. Votes of one class alone rise with every likeness, hence the contrast with the others. The
+    root keeps single places from outshining all other slices.
+    """
+    from captum.attr import LayerGradientXActivation
+
+    def contrast(views: Tensor) -> Tensor:
+        answer: Tensor = network(views)
+        return answer.log_softmax(-1)
+
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parts = LayerGradientXActivation(contrast, network.encoder.levels[_LEVEL_OF_NEIGHBOURS])
+        heat = parts.attribute(x.requires_grad_(True), target=target).sum(1, keepdim=True).relu().sqrt()
+    return _at_views(heat, x)
+
+
+def _at_views(heat: Tensor, x: Tensor) -> Floats:
+    """Heat (B, 1, ...) of a level at the resolution of the views that went in."""
     mode = "trilinear" if x.ndim == 5 else "bilinear"
     full = F.interpolate(heat.detach().float(), size=x.shape[2:], mode=mode, align_corners=False)
     return np.asarray(full[:, 0].cpu().numpy(), np.float32)

@@ -69,7 +69,7 @@ class AnswerPanel(QWidget):
         self._what, self._bars = QLabel(), ClassBars()
         self._what.setProperty("role", "title")
         self._what.setWordWrap(True)
-        self._heat = button("Where it looked", "Show or hide what spoke for the most probable class (Grad-CAM)")
+        self._heat = button("Where it looked", "Show or hide what spoke for the most probable class")
         self._heat.setCheckable(True)
         self._heat.setChecked(True)
         self._heat.toggled.connect(self.saliency.show)
