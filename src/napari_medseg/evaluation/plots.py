@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseg.evaluation.classification import Floats, calibration, roc
+from napari_medseg.evaluation.masks import MaskFigures
 from napari_medseg.evaluation.study import Case
 from napari_medseg.evaluation.volumes import agreement
 
@@ -16,12 +17,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plot_cases(cases: Sequence[Case]) -> Figure:
-    """Dice and HD95 of every case by label, and volume against reference volume."""
+def plot_cases(cases: Sequence[Case], *, agrees: bool = False) -> Figure:
+    """Dice and HD95 of every case by label, and volume against reference volume.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        What was compared.
+    agrees : bool
+        Also draw the agreement of volumes beside it, all labels in one plot.
+    """
     from matplotlib.figure import Figure
 
-    page = Figure(figsize=(11, 3.6), layout="constrained")
-    left, middle, right = page.subplots(1, 3)
+    page = Figure(figsize=(14.6 if agrees else 11, 3.6), layout="constrained")
+    left, middle, right, *beside_it = page.subplots(1, 4 if agrees else 3)
     names = list(dict.fromkeys(figures.name for case in cases for figures in case.figures))
     for position, name in enumerate(names):
         rows = [figures for case in cases for figures in case.figures if figures.name == name]
@@ -29,6 +38,10 @@ def plot_cases(cases: Sequence[Case]) -> Figure:
         left.plot(beside, [row.dice for row in rows], "o", markersize=4)
         middle.plot(beside, [row.hd95_mm for row in rows], "o", markersize=4)
         right.plot([row.reference_ml for row in rows], [row.volume_ml for row in rows], "o", markersize=4, label=name)
+        for axes in beside_it:
+            limits = _draw_agreement(axes, rows, colour=f"C{position}")
+            if not position:
+                axes.set_title(_agreement_title(name, limits), fontsize=9)
     for axes, what in ((left, "Dice"), (middle, "HD95 (mm)")):
         axes.set(ylabel=what, xticks=range(len(names)), xticklabels=names, xlim=(-0.5, len(names) - 0.5))
     left.set_ylim(0, 1.02)
@@ -48,18 +61,27 @@ def plot_agreement(cases: Sequence[Case]) -> Figure:
     panels = page.subplots(-(-len(labels) // 3), min(3, len(labels)), squeeze=False).ravel()
     for axes, (label, name) in zip(panels, labels, strict=False):
         rows = [figures for case in cases for figures in case.figures if figures.label == label]
-        volumes = np.array([(row.volume_ml, row.reference_ml) for row in rows])
-        axes.plot(volumes.mean(1), volumes[:, 0] - volumes[:, 1], "o", markersize=4)
-        bias, low, high = agreement(volumes[:, 0], volumes[:, 1])
-        axes.axhline(bias, color="0.3", linewidth=1)
-        for limit in (low, high):
-            axes.axhline(limit, color="0.6", linewidth=1, linestyle="--")
-        title = f"{name}: {bias:+.2f} ml" + (f" ({low:+.2f} to {high:+.2f})" if np.isfinite(low) else "")
-        axes.set_title(title, fontsize=9)
-        axes.set(xlabel="mean of both volumes (ml)", ylabel="volume - reference (ml)")
+        axes.set_title(_agreement_title(name, _draw_agreement(axes, rows)), fontsize=9)
     for axes in panels[len(labels) :]:
         axes.set_axis_off()
     return page
+
+
+def _draw_agreement(axes: Axes, rows: Sequence[MaskFigures], *, colour: str = "C0") -> tuple[float, float, float]:
+    """Draw one label's differences with their bias and limits, and return these in ml."""
+    volumes = np.array([(row.volume_ml, row.reference_ml) for row in rows])
+    axes.plot(volumes.mean(1), volumes[:, 0] - volumes[:, 1], "o", markersize=4, color=colour)
+    bias, low, high = agreement(volumes[:, 0], volumes[:, 1])
+    axes.axhline(bias, color=colour, linewidth=1)
+    for limit in (low, high):
+        axes.axhline(limit, color=colour, linewidth=1, linestyle="--", alpha=0.6)
+    axes.set(xlabel="mean of both volumes (ml)", ylabel="volume - reference (ml)")
+    return bias, low, high
+
+
+def _agreement_title(name: str, limits: tuple[float, float, float]) -> str:
+    bias, low, high = limits
+    return f"{name}: {bias:+.2f} ml" + (f" ({low:+.2f} to {high:+.2f})" if np.isfinite(low) else "")
 
 
 def plot_classification(truth: Sequence[str], probabilities: Floats, classes: Sequence[str]) -> Figure:

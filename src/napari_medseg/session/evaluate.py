@@ -189,7 +189,7 @@ def _compare(masks: Path, references: Path, tolerance_mm: float, patients: str |
     sentence = (
         f"{len(found)} case{'s' if len(found) > 1 else ''} of {n_patients} patient{'s' if n_patients > 1 else ''}."
     )
-    return Evaluated(title, sentence, mean_rows(found), rows, _drawn(plot_cases(found)), table, page)
+    return Evaluated(title, sentence, mean_rows(found), rows, _drawn(plot_cases(found, agrees=True)), table, page)
 
 
 def _ask(folder: Path, library: CaseLibrary, table: Path | None, ticket: Ticket) -> Evaluated:

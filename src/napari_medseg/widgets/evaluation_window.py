@@ -25,7 +25,7 @@ from napari_medseg.widgets.sentences import sentence
 from napari_medseg.widgets.step import button, dim, row
 from napari_medseg.widgets.tables import ROW_HEIGHT, TO_THE_RIGHT, table_with
 
-_SIZE = (1040, 760)
+_SIZE = (1200, 780)
 
 
 class EvaluationWindow(QWidget):
