@@ -17,6 +17,7 @@ from napari_medseg.widgets.sentences import sentence
         ("nnUNet weights are not read", "nnUNet weights are not read."),
         ("save it first?", "Save it first?"),
         ("one thing\nand another", "One thing.\nAnd another."),
+        ("Dice 0.50 -> 0.60: version 2 is active", "Dice 0.50 → 0.60: version 2 is active."),
         ("", ""),
     ],
 )

@@ -23,6 +23,10 @@ AnyReport = TypeVar("AnyReport", Report, ClassReport)
 POLITE = 10
 _GRACE_S = 3.0
 _POLL_S = 0.1
+_STOPPED = {
+    False: "fine-tuning was stopped: nothing was changed; start it again to go on from there",
+    True: "training was stopped: nothing was changed",
+}
 
 
 def run_job(
@@ -77,7 +81,7 @@ def run_reporting(
         process = _started([*program, *arguments], noise)
         last: AnyReport | None = None
         try:
-            for line in _lines(process, should_stop or (lambda: False)):
+            for line in _lines(process, should_stop or (lambda: False), _STOPPED[reports is ClassReport]):
                 report = _report(line, reports)
                 if report is not None:
                     last = report
@@ -124,8 +128,10 @@ def _started(command: list[str], noise: IO[bytes]) -> subprocess.Popen[bytes]:
     return process
 
 
-def _lines(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> Generator[bytes, None, None]:
-    """Lines as they come, until the process closes its output."""
+def _lines(
+    process: subprocess.Popen[bytes], should_stop: Callable[[], bool], stopped: str
+) -> Generator[bytes, None, None]:
+    """Lines as they come, until the process closes its output; `stopped` is what a cancel says."""
     said: queue.Queue[bytes | None] = queue.Queue()
 
     def listen() -> None:
@@ -138,7 +144,7 @@ def _lines(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) ->
     threading.Thread(target=listen, name="medseg-job", daemon=True).start()
     while True:
         if should_stop():
-            raise Cancelled("fine-tuning was stopped: nothing was changed; start it again to go on from there")
+            raise Cancelled(stopped)
         try:
             line = said.get(timeout=_POLL_S)
         except queue.Empty:

@@ -93,7 +93,7 @@ class RunView(QWidget):
         self._status.setVisible(has_status)
         self._verdict.setVisible(verdict is not None)
         if verdict is not None:
-            self._verdict.setText(sentence(verdict.sentence.replace("->", "→")))
+            self._verdict.setText(sentence(verdict.sentence))
             self._verdict.setToolTip(f"Measured on {verdict.held_out}")
             self._verdict.setProperty("role", "good" if verdict.adopted else "warning")
             repolish(self._verdict)

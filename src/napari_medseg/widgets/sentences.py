@@ -13,7 +13,7 @@ def sentence(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    text = text.strip()
+    text = text.strip().replace(" -> ", " → ")  # terminals are spared the arrow
     if not text:
         return ""
     first = text.split(maxsplit=1)[0].rstrip(",:;.")
