@@ -82,6 +82,11 @@ def test_saliency_lies_on_the_scan_and_changes_with_the_weights(task, subjects) 
     assert not np.allclose(first.data, randomised.data, atol=0.05)
 
 
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_some_place_speaks_for_every_class(name, lesion) -> None:
+    assert saliency(Classifier(untrained("lesion")), lesion(), name).data.max() > 0.5
+
+
 def test_saliency_is_zero_where_a_lesion_classifier_did_not_look(lesion) -> None:
     shown = saliency(Classifier(untrained("lesion")), lesion(), "b")
     assert shown.data.shape == SHAPE

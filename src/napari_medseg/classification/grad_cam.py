@@ -1,13 +1,12 @@
-"""Where a classifier looked: Grad-CAM, on the scan's own grid."""
+"""Where a classifier looked: class activation maps, on the scan's own grid."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from napari_medseg.classification.classifier import Classifier
@@ -16,18 +15,19 @@ from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import ModelError
 from napari_medseg.imaging.view import Floats
 from napari_medseg.imaging.volume import Volume
+from napari_medseg.networks.image_classifier import ImageClassifier
 from napari_medseg.networks.neighbour_classifier import NeighbourClassifier
 from napari_medseg.networks.study_classifier import StudyClassifier
 
 LEVEL = 2
-_LEVEL_OF_NEIGHBOURS = 1
+_LEVEL_BY_PLACE = 1
 
 
 def saliency(classifier: Classifier, subject: Subject, class_name: str | None = None, *, scan: int = 0) -> Volume:
-    """Show what speaks for a class (Grad-CAM: Selvaraju et al., ICCV 2017, eq. 1-2).
+    """Show what speaks for a class and against the others.
 
-    Of nearest neighbours: what makes the lesion look more like those of the class than like the others, place by place
-    (HiResCAM: Draelos and Carin, arXiv:2011.08891, eq. 3).
+    Of a lesion or an image place by place (HiResCAM: Draelos and Carin, arXiv:2011.08891, eq. 3), of a study for each
+    of its slices (Grad-CAM: Selvaraju et al., ICCV 2017, eq. 1-2).
 
     Parameters
     ----------
@@ -57,43 +57,42 @@ def saliency(classifier: Classifier, subject: Subject, class_name: str | None = 
     if wanted not in classifier.classes:
         raise ModelError(f"the classifier has no class '{wanted}': it has {', '.join(classifier.classes)}")
     x = torch.from_numpy(seen.inputs).to(classifier.device)
-    heat = _grad_cam(classifier.network, x if seen.kinds else x[None], seen.kinds, classifier.classes.index(wanted))
-    flat = heat if seen.kinds else heat[0]
+    network, target = classifier.network, classifier.classes.index(wanted)
+    if isinstance(network, StudyClassifier):
+        flat = _grad_cam(network, x, seen.kinds, target)
+    else:
+        flat = _by_place(network, x[None], target)[0]
     shown = place_back(flat, seen, subject.scans[scan], scan)
     largest = float(flat.max())
     source = subject.scans[scan]
     return Volume(shown / largest if largest > 0 else shown, source.affine, f"Saliency: {wanted}", grid=source.grid)
 
 
-def _grad_cam(network: nn.Module, x: Tensor, kinds: tuple[int, ...], target: int) -> Floats:
-    """Heat (B, [D,] H, W) at the resolution of the views, 0 and more."""
+def _grad_cam(network: StudyClassifier, x: Tensor, kinds: tuple[int, ...], target: int) -> Floats:
+    """Heat (S, H, W) of the slices of a study at their resolution, 0 and more."""
     from captum.attr import LayerGradCam
 
-    if isinstance(network, NeighbourClassifier):
-        return _by_place(network, x, target)
-    forward: Any = network
-    if isinstance(network, StudyClassifier):
-        which = torch.tensor(kinds, device=x.device)
+    which = torch.tensor(kinds, device=x.device)
 
-        def forward(slices: Tensor) -> Tensor:
-            # One study is one answer; captum wants a row for each view that goes in.
-            logits: Tensor = network(slices, which)[0]
-            return logits.expand(len(slices), -1) / len(slices)
+    def forward(slices: Tensor) -> Tensor:
+        # One study is one answer; captum wants a row for each view that goes in.
+        logits: Tensor = network(slices, which)[0]
+        return logits.expand(len(slices), -1) / len(slices)
 
-    layer = network.encoder.levels[LEVEL]  # type: ignore[union-attr, index]
-    cam = LayerGradCam(forward, layer)
+    cam = LayerGradCam(forward, network.encoder.levels[LEVEL])
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # captum warns of the gradient that it asks for itself
         heat = cam.attribute(x.requires_grad_(True), target=target, relu_attributions=True)
     return _at_views(heat, x)
 
 
-def _by_place(network: NeighbourClassifier, x: Tensor, target: int) -> Floats:
-    """Heat of an answer that depends on where something lies in the view.
+def _by_place(network: ImageClassifier | NeighbourClassifier, x: Tensor, target: int) -> Floats:
+    """Heat (1, [D,] H, W) of a view whose answer depends on where in it something lies.
 
-    The embedding keeps means of cells apart, whose gradients differ in sign: their average over the view, as Grad-CAM
-    takes it, says little. Votes of one class alone rise with every likeness, hence the contrast with the others. The
-    root keeps single places from outshining all other slices.
+    Maxima, means over the lesion and means of cells have gradients that differ from place to place: their average over
+    the view, as Grad-CAM takes it, says little, and often leaves nothing. Votes and logits of one class alone rise with
+    what all classes share, hence the contrast with the others. The root keeps single places from outshining all other
+    slices.
     """
     from captum.attr import LayerGradientXActivation
 
@@ -103,7 +102,7 @@ def _by_place(network: NeighbourClassifier, x: Tensor, target: int) -> Floats:
 
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parts = LayerGradientXActivation(contrast, network.encoder.levels[_LEVEL_OF_NEIGHBOURS])
+        parts = LayerGradientXActivation(contrast, network.encoder.levels[_LEVEL_BY_PLACE])
         heat = parts.attribute(x.requires_grad_(True), target=target).sum(1, keepdim=True).relu().sqrt()
     return _at_views(heat, x)
 
