@@ -65,7 +65,7 @@ def test_masks_against_references_are_figures_plots_a_table_and_a_page(page, qtb
     assert window is not None
     assert window.isVisible()
     tables = {each.accessibleName(): each for each in window.findChildren(QTableWidget)}
-    assert tables["Figures"].item(0, 0).text() == "dice"
+    assert tables["Figures"].item(0, 0).text() == "Dice"
     assert float(tables["Figures"].item(0, 1).text().split()[0]) == pytest.approx(6 / 7, abs=1e-3)
     assert tables["Cases"].item(0, 0).text() == "P0.nii.gz"
     assert "<html" in window.evaluated.page.read_text()

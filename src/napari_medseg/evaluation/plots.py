@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_WHOLE = (-0.03, 1.03)
+
 
 def plot_cases(cases: Sequence[Case], *, agrees: bool = False) -> Figure:
     """Dice and HD95 of every case by label, and volume against reference volume.
@@ -45,6 +47,7 @@ def plot_cases(cases: Sequence[Case], *, agrees: bool = False) -> Figure:
     for axes, what in ((left, "Dice"), (middle, "HD95 (mm)")):
         axes.set(ylabel=what, xticks=range(len(names)), xticklabels=names, xlim=(-0.5, len(names) - 0.5))
     left.set_ylim(0, 1.02)
+    middle.margins(y=0.15)
     middle.set_ylim(bottom=0)
     _diagonal(right, max((f.reference_ml for case in cases for f in case.figures), default=0.0) or 1.0)
     right.set(xlabel="reference volume (ml)", ylabel="volume (ml)")
@@ -81,7 +84,7 @@ def _draw_agreement(axes: Axes, rows: Sequence[MaskFigures], *, colour: str = "C
 
 def _agreement_title(name: str, limits: tuple[float, float, float]) -> str:
     bias, low, high = limits
-    return f"{name}: {bias:+.2f} ml" + (f" ({low:+.2f} to {high:+.2f})" if np.isfinite(low) else "")
+    return f"{name}: bias {bias:+.2f} ml" + (f" ({low:+.2f} to {high:+.2f})" if np.isfinite(low) else "")
 
 
 def plot_classification(truth: Sequence[str], probabilities: Floats, classes: Sequence[str]) -> Figure:
@@ -101,7 +104,7 @@ def plot_classification(truth: Sequence[str], probabilities: Floats, classes: Se
         right.plot(bins.predicted, bins.observed, "o-", label=name)
     left.set(xlabel="1 - specificity", ylabel="sensitivity", title="ROC")
     right.set(
-        xlabel="predicted probability", ylabel="observed frequency", title="Calibration", xlim=(0, 1), ylim=(0, 1)
+        xlabel="predicted probability", ylabel="observed frequency", title="Calibration", xlim=_WHOLE, ylim=_WHOLE
     )
     for axes in (left, right):
         _diagonal(axes, 1.0)

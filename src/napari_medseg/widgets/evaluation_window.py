@@ -26,6 +26,22 @@ from napari_medseg.widgets.step import button, dim, row
 from napari_medseg.widgets.tables import ROW_HEIGHT, TO_THE_RIGHT, table_with
 
 _SIZE = (1200, 780)
+_WORDS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95_mm": "HD95 (mm)",
+    "assd_mm": "mean surface distance (mm)",
+    "nsd": "surface Dice",
+    "volume_ml": "volume (ml)",
+    "reference_ml": "reference (ml)",
+    "volume_difference_percent": "volume difference (%)",
+    "n_lesions": "lesions",
+    "n_reference_lesions": "lesions of the reference",
+    "lesion_recall": "lesions found",
+    "lesion_precision": "lesions that are real",
+    "auc": "AUC",
+    "brier": "Brier score",
+}
 
 
 class EvaluationWindow(QWidget):
@@ -123,17 +139,22 @@ class _Picture(QLabel):
 def table_of(rows: Sequence[Row], name: str) -> QTableWidget:
     """Return a table of rows that have the same columns; numbers stand to the right."""
     columns = list(rows[0]) if rows else []
-    table = table_with([(str(each).replace("_", " "), "") for each in columns], name=name)
+    table = table_with([(_said(str(each)), "") for each in columns], name=name)
     table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
     table.setRowCount(len(rows))
     for line, each in enumerate(rows):
         for at, column in enumerate(columns):
             text = _shown(each[column])
-            item = QTableWidgetItem(text.replace("_", " ") if column == "figure" else text)
+            item = QTableWidgetItem(_said(text) if column == "figure" else text)
             if at:
                 item.setTextAlignment(TO_THE_RIGHT)
             table.setItem(line, at, item)
     return table
+
+
+def _said(name: str) -> str:
+    """Say a figure as a person does."""
+    return _WORDS.get(name, name.replace("_", " "))
 
 
 def _shown(value: object) -> str:
