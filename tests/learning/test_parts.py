@@ -161,10 +161,14 @@ class TestCases:
 
 
 class TestGrid:
-    def test_small_structures_keep_the_scans_own_grid(self):
+    def test_small_structures_of_small_scans_are_looked_at_closely(self):
         spacing, patch = choose_grid([Correction(v, None, m) for v, m in (phantom(k) for k in range(3))])
-        assert spacing == (2.0, 1.0, 1.0)
-        assert patch == (16, 32, 32)
+        assert spacing == (1.0, 0.5, 0.5)
+        assert patch == (32, 64, 64)
+
+    def test_small_structures_of_large_scans_keep_the_scans_own_grid(self):
+        case = case_of(with_box((80, 120, 130), (slice(30, 38), slice(50, 60), slice(50, 62))))
+        assert choose_grid([case.correction])[0] == pytest.approx(case.volume.spacing_mm)
 
     def test_large_structures_are_seen_coarser(self):
         case = case_of(with_box((60, 200, 220), (slice(5, 55), slice(10, 190), slice(10, 210))))

@@ -22,6 +22,8 @@ Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
 _PATCH_VOXELS = 64**3
+_LEAST_ACROSS, _MOST_ACROSS = 32, 40  # voxels of the largest structures
+_CLOSELY = 4 * 64**3  # voxels of a scan on a finer grid: seconds on two cores
 _MOST_ANCHORS = 20_000
 _NUMBERED = re.compile(r"(.*\S)\s*#?\s*\d+")
 
@@ -133,17 +135,20 @@ def _output(labels: dict[int, str], value: int, name: str) -> int:
 def choose_grid(corrections: Sequence[Correction]) -> tuple[Spacing, Shape]:
     """Spacing and patch that suit the corrected cases.
 
-    The median spacing, coarser where the largest structures would not fit into a patch with their surroundings (about
-    40 voxels across), but never so coarse that the smallest ones get lost (8 voxels).
+    The median spacing, but coarser where the largest structures would not fit into a patch with their surroundings (and
+    never so coarse that the smallest ones get lost, 8 voxels), and up to twice as fine where they are small and the
+    scans small enough to be looked at closely.
     """
-    spacings = np.array([c.volume.spacing_mm for c in corrections])
-    native = np.median(spacings, axis=0)
+    native = np.median([c.volume.spacing_mm for c in corrections], axis=0)
+    finest = native * np.clip((np.median([c.volume.data.size for c in corrections]) / _CLOSELY) ** (1 / 3), 0.5, 1.0)
     extents = [e for c in corrections for e in _extents_mm(c)]
-    largest = float(np.median([max(e) for e in extents])) if extents else 0.0
-    smallest = float(np.min([np.prod(e) ** (1 / 3) for e in extents])) if extents else np.inf
-    coarse = np.maximum(native, largest / 40)
-    spacing = np.maximum(native, np.minimum(coarse, smallest / 8))
-    shapes = [network_shape(c.volume.data.shape, c.volume.spacing_mm, spacing) for c in corrections]
+    spacing = native
+    if extents:
+        largest = float(np.median([max(e) for e in extents]))
+        smallest = float(np.min([np.prod(e) ** (1 / 3) for e in extents]))
+        wanted = np.clip(native, largest / _MOST_ACROSS, largest / _LEAST_ACROSS)
+        spacing = np.maximum(finest, np.minimum(wanted, np.maximum(native, smallest / 8)))
+    shapes = [network_shape(c.volume.data.shape, c.volume.spacing_mm, list(spacing)) for c in corrections]
     z, y, x = (float(round(s, 4)) for s in spacing)
     return (z, y, x), choose_patch(np.median(shapes, axis=0))
 
@@ -186,7 +191,7 @@ def prepare(
     if not seen.any():
         raise LearningError(f"no slice of '{volume.name or 'a correction'}' was reviewed: mark the slices you checked")
     shape = network_shape(volume.data.shape, volume.spacing_mm, spacing_mm)
-    labels = _labels_on(truth, shape, n_outputs)
+    labels = _labels_on(truth, seen, shape, n_outputs)
     weight = (_share(seen, shape) > 0.5).float()
     edited = correction.edited()
     if edited is not None and edited.any():
@@ -217,13 +222,13 @@ def _share(mask: NDArray[np.bool_], shape: Shape) -> Tensor:
     return resized(torch.from_numpy(mask.astype(np.float32)), shape)
 
 
-def _labels_on(truth: NDArray[np.uint8], shape: Shape, n_outputs: int) -> Tensor:
-    """Label that covers the largest part of each voxel of another grid."""
-    best = resized(torch.from_numpy((truth == 0).astype(np.float32)), shape)
+def _labels_on(truth: NDArray[np.uint8], seen: NDArray[np.bool_], shape: Shape, n_outputs: int) -> Tensor:
+    """Label that covers the largest part of each voxel of another grid; what nobody reviewed has no say in it."""
+    best = _share((truth == 0) & seen, shape)
     labels = torch.zeros(shape, dtype=torch.uint8)
     for k in range(1, n_outputs + 1):
         if (truth == k).any():
-            share = resized(torch.from_numpy((truth == k).astype(np.float32)), shape)
+            share = _share((truth == k) & seen, shape)
             labels[share > best] = k
             best = torch.maximum(best, share)
     return labels
