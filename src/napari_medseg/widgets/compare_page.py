@@ -86,6 +86,11 @@ class ComparePage(QWidget):
         found = self.controller.found
         notes = "\n".join(found.notes) if found is not None else ""
         hint = found.sentence if found is not None else "Compare first."
+        scan, is_in_view = self.controller.scan, self.controller.scan is volume
+        if found is not None and scan is not None and not is_in_view:
+            hint = f"Of '{scan.name}', which is not in view: {found.sentence}"
+        for box in self._boxes.values():
+            box.setEnabled(is_in_view)
         self.steps["Result"].show_state(available=found is not None, hint=hint, warning=notes)
         self._draw_table()
 
@@ -130,6 +135,8 @@ class ComparePage(QWidget):
         self._over.setToolTip("Show the prior, registered, over the current scan")
         self._beside.setToolTip("Show the prior, registered, beside the current scan: the same slice in both")
         self._map.setToolTip("Brighter (red) and darker (blue) than the prior, in standard deviations of the noise")
+        self._boxes = {"over": self._over, "beside": self._beside, "change": self._map}
+        self.layers.closed.connect(self._on_closed)
         self._over.toggled.connect(self.layers.show_prior)
         self._beside.toggled.connect(self.layers.show_beside)
         self._map.toggled.connect(self.layers.show_change)
@@ -172,6 +179,12 @@ class ComparePage(QWidget):
             box.setChecked(False)
         self._map.setChecked(self.controller.found is not None)
         self.layers.refresh()
+
+    def _on_closed(self, key: str) -> None:
+        box = self._boxes[key]
+        box.blockSignals(True)
+        box.setChecked(False)
+        box.blockSignals(False)
 
     def _on_open(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "Open prior")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
+from psygnal import Signal
 
 from napari_medseg.imaging.orientation import resample_volume
 from napari_medseg.session.prior import PriorController
@@ -31,7 +32,14 @@ class FollowUpLayers:
         Knows the comparison.
     bridge : LayerBridge
         Knows the viewer and the current scan's layers.
+
+    Attributes
+    ----------
+    closed : Signal
+        Emits "over", "beside" or "change" when somebody else took that layer out of the viewer.
     """
+
+    closed = Signal(str)
 
     def __init__(self, controller: PriorController, bridge: LayerBridge) -> None:
         self.controller, self.bridge = controller, bridge
@@ -39,6 +47,7 @@ class FollowUpLayers:
         self._layers: dict[str, Image] = {}
         self._registered: tuple[object, Any] = (None, None)
         bridge.bound.connect(lambda _layer: self.refresh())
+        bridge.viewer.layers.events.removed.connect(self._on_removed)
 
     def show_prior(self, is_wanted: bool) -> None:
         """Show the registered prior over the current scan, or hide it."""
@@ -81,6 +90,13 @@ class FollowUpLayers:
             self._add("change", found.change.map.data, image, 0.0, name=CHANGE, **sigma)
         if active is not None and active in viewer.layers:
             viewer.layers.selection.active = active  # brushes go on working on the lesions
+
+    def _on_removed(self, event: Any) -> None:
+        key = next((key for key, layer in self._layers.items() if layer is event.value), None)
+        if key is not None:
+            del self._layers[key]
+            self._wanted[key] = False
+            self.closed.emit(key)
 
     def _prior(self) -> Any:
         found = self.controller.found
