@@ -105,7 +105,8 @@ class Step(QFrame):
         column.addWidget(self._hint)
         column.addWidget(self._warning)
         column.addWidget(self.body)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        # Not Maximum: that would be the height of texts before they wrap, and long ones squeezed what stands below.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
 
     def _on_fold(self) -> None:
         if self._is_available:

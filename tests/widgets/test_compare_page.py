@@ -1,0 +1,63 @@
+"""The page 'Compare' as a user meets it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QCheckBox, QTableWidget
+
+from napari_medseg.followup.findings import Finding
+from napari_medseg.followup.matching import Row, State
+from napari_medseg.imaging.volume import Volume
+from napari_medseg.session.services import build
+from napari_medseg.widgets.dock import MedSegDock
+
+AFFINE = np.array([[0, 0, -1.0, 30.0], [0, -1.2, 0, 12.0], [2.5, 0, 0, -50.0], [0, 0, 0, 1.0]])
+NOTES = ("The lesions of the prior scan are proposals made from the other visit: check them before you rely on them.",)
+
+
+def scan(name: str) -> Volume:
+    return Volume(np.zeros((6, 14, 18), np.float32), AFFINE, name, "MR")
+
+
+@pytest.fixture
+def dock(qtbot):
+    from napari.components import ViewerModel
+
+    made = MedSegDock(ViewerModel(), build())
+    qtbot.addWidget(made)
+    made.resize(340, 760)
+    made.show()
+    return made
+
+
+def lesion(label: int) -> Finding:
+    region = (slice(1, 3), slice(1, 3), slice(1, 3))
+    return Finding(label, f"Lesion {label}", region, np.ones((2, 2, 2), bool), (0.0, 0.0, 0.0), 0.5, 4.0, 3.0)
+
+
+def compared(dock, page, n_rows: int, notes=()) -> None:
+    """Put a comparison of so many lesions where a real one would be."""
+    following = dock.services.following
+    rows = tuple(Row(State.RESOLVED, (lesion(k),), (), (0.0, 0.0, 0.0)) for k in range(1, n_rows + 1))
+    following.found = SimpleNamespace(rows=rows, notes=notes, sentence="'now' against 'before'.", proposed_on=None)
+    following._scan = dock.session.volume
+    page.draw()
+
+
+@pytest.mark.parametrize("n_rows", [(4,), (1, 6), (6, 1, 9)])
+def test_nothing_lies_over_the_table(dock, qtbot, n_rows) -> None:
+    page = dock.pages.choose("Compare")
+    for name in ("before", "now"):
+        dock.services.opening.choose(scan(name))
+    table = page.findChild(QTableWidget)
+    box = next(each for each in page.findChildren(QCheckBox) if each.text() == "Change map")
+    for n in n_rows:
+        compared(dock, page, n, NOTES * 2)
+        qtbot.wait(150)
+        assert table.rowCount() == n
+        assert table.geometry().bottom() < box.geometry().top()
+        step = page.steps["Result"]
+        assert step._header.geometry().top() < 20
