@@ -72,7 +72,7 @@ def plan(strategy: Strategy | str, n_cases: int) -> Plan:
         return Plan(strategy, 1e-3, _steps(n_cases), from_the_head_down)
     if strategy is Strategy.FULL:
         return Plan(strategy, 3e-4, _steps(n_cases), all_layers)
-    return Plan(strategy, 1e-3, _steps(n_cases), all_layers)
+    return Plan(strategy, 2e-3, _steps(n_cases), all_layers)
 
 
 def heads_only(network: ClickUNet, rate: float) -> list[LayerGroup]:
