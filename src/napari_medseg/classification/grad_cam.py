@@ -21,6 +21,7 @@ from napari_medseg.networks.study_classifier import StudyClassifier
 
 LEVEL = 2
 _LEVEL_BY_PLACE = 1
+_BRIGHTEST = 99
 
 
 def saliency(classifier: Classifier, subject: Subject, class_name: str | None = None, *, scan: int = 0) -> Volume:
@@ -43,7 +44,8 @@ def saliency(classifier: Classifier, subject: Subject, class_name: str | None = 
     Returns
     -------
     Volume
-        On the scan's grid, float32, 0 to 1: 1 where most speaks for the class, 0 where nothing does or it was not seen.
+        On the scan's grid, float32, 0 to 1: 1 in the hundredth of the places where most speaks for the class (a single
+        place would outshine all others), 0 where nothing does or it was not seen.
 
     Raises
     ------
@@ -63,9 +65,10 @@ def saliency(classifier: Classifier, subject: Subject, class_name: str | None = 
     else:
         flat = _by_place(network, x[None], target)[0]
     shown = place_back(flat, seen, subject.scans[scan], scan)
-    largest = float(flat.max())
     source = subject.scans[scan]
-    return Volume(shown / largest if largest > 0 else shown, source.affine, f"Saliency: {wanted}", grid=source.grid)
+    if (flat > 0).any():
+        shown = (shown / np.percentile(flat[flat > 0], _BRIGHTEST)).clip(0, 1).astype(np.float32)
+    return Volume(shown, source.affine, f"Saliency: {wanted}", grid=source.grid)
 
 
 def _grad_cam(network: StudyClassifier, x: Tensor, kinds: tuple[int, ...], target: int) -> Floats:

@@ -66,7 +66,7 @@ class ClickTraining(BaseModel):
         2, ge=1, title="Rounds", description="How often a batch is used, each time with one more click."
     )
     ladders: int = Field(
-        600, gt=0, title="Ladders", description="Clicks on which the choice among views of several sizes is fitted."
+        1500, gt=0, title="Ladders", description="Clicks on which the choice among views of several sizes is fitted."
     )
     workers: int = Field(1, ge=0, title="Workers", description="Processes that prepare batches.")
 
