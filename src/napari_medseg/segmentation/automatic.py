@@ -24,7 +24,7 @@ from napari_medseg.segmentation.views import IMAGE, N_CHANNELS, VALID
 
 _MOST_SAMPLES = 1_000_000
 _LABEL_MAP_LIMIT = 255
-_WORTH_COMPILING = 40  # windows, in 32 bits; in 16 bits it gains little
+_WORTH_COMPILING = 40  # windows
 
 
 def segment_automatically(
@@ -118,7 +118,7 @@ def predict_labels(
     where = torch.device(device) if device is not None else network.label_head.weight.device
     pair = image if len(image) == 2 else image[IMAGE :: VALID - IMAGE]  # a view: the prompts between are empty
     n = prod(len(window_starts(*sizes, settings.overlap)) for sizes in zip(pair.shape[1:], settings.patch, strict=True))
-    is_worth_it = where.type == "cpu" and dtype is torch.float32 and n >= _WORTH_COMPILING
+    is_worth_it = where.type == "cpu" and n >= _WORTH_COMPILING
     labels_of = _labels_of(network, settings.patch, dtype, is_long=is_worth_it)
 
     def predict(windows: Tensor) -> Tensor:
