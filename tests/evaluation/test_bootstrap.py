@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from napari_medseg.errors import EvaluationError
-from napari_medseg.evaluation.bootstrap import bootstrap_interval, bootstrap_intervals, mean_interval
+from napari_medseg.evaluation.bootstrap import Interval, bootstrap_interval, bootstrap_intervals, honest_share, mean_interval
 
 
 def test_interval_of_a_mean_agrees_with_scipy() -> None:
@@ -68,3 +68,18 @@ def test_bad_input_is_refused() -> None:
         bootstrap_interval(lambda cases: 0.0, [1, 2], level=1.0)
     with pytest.raises(EvaluationError, match="2 figures came with 1 patients"):
         mean_interval([0.1, 0.2], ["a"])
+
+
+@pytest.mark.parametrize("n", [4, 20, 300])
+def test_all_right_of_a_few_is_no_certainty(n: int) -> None:
+    certain = mean_interval([1.0] * n)
+    exact = stats.binomtest(n, n).proportion_ci(0.95, method="exact")
+    assert (certain.low, certain.high) == (1.0, 1.0)
+    assert (honest_share(certain).low, honest_share(certain).high) == pytest.approx((exact.low, exact.high))
+    none = stats.binomtest(0, n).proportion_ci(0.95, method="exact")
+    assert honest_share(mean_interval([0.0] * n)).high == pytest.approx(none.high)
+
+
+def test_an_interval_from_resampling_stays() -> None:
+    interval = Interval(0.8, 0.6, 1.0, 0.95, 12)
+    assert honest_share(interval) == interval

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.evaluation.bootstrap import bootstrap_intervals
+from napari_medseg.evaluation.bootstrap import bootstrap_intervals, honest_share
 from napari_medseg.evaluation.classification import ClassificationFigures, Floats, classification_figures
 from napari_medseg.evaluation.page import Row, Section, write_csv, write_html
 from napari_medseg.evaluation.plots import plot_agreement, plot_cases, plot_classification
@@ -94,7 +94,8 @@ def interval_rows(
         return {name: getattr(figures, name) for name in shown}
 
     intervals = bootstrap_intervals(statistics, patients, n_resamples=500)
-    return [{"figure": name, "value (95 % interval)": str(interval)} for name, interval in intervals.items()]
+    shares = {name: honest_share(intervals[name]) for name in ("accuracy", "balanced_accuracy", "auc")}
+    return [{"figure": name, "value (95 % interval)": str(each)} for name, each in (intervals | shares).items()]
 
 
 def _shown(value: Any) -> str:
