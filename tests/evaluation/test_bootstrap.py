@@ -9,7 +9,13 @@ import pytest
 from scipy import stats
 
 from napari_medseg.errors import EvaluationError
-from napari_medseg.evaluation.bootstrap import Interval, bootstrap_interval, bootstrap_intervals, honest_share, mean_interval
+from napari_medseg.evaluation.bootstrap import (
+    Interval,
+    bootstrap_interval,
+    bootstrap_intervals,
+    honest_share,
+    mean_interval,
+)
 
 
 def test_interval_of_a_mean_agrees_with_scipy() -> None:

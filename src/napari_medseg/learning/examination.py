@@ -22,9 +22,12 @@ from napari_medseg.learning.validation import (
     one_click_dice,
     quick_dice,
 )
+from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet
 from napari_medseg.segmentation.segmenter import Segmenter
+
+_SHARE_IN_CLICKS = 0.7
 
 
 class Examination:
@@ -53,30 +56,44 @@ class Examination:
         knows_all = not taught[len(old.card.labels) :].any() and old.card.automatic is not None
         return self._measure(old, automatic=knows_all)
 
-    def of_new(self, network: ClickUNet, same_clicks: Figures | None = None) -> Figures:
-        """Figures of the new version; what clicks reach is taken from those of the old one where they are the same."""
-        return self._measure(Checkpoint(network, self.lesson.card), automatic=True, same_clicks=same_clicks)
+    def of_new(self, network: ClickUNet, share: float, guard: float | None = None) -> Figures:
+        """Figures of the new version; where its answers to clicks are the old ones, so is what the guard set says."""
+        return self._measure(Checkpoint(network, self.card(share)), automatic=True, guard=guard)
 
-    def of_parts(self, network: ClickUNet, before: Figures) -> tuple[float, dict[str, Any]]:
-        """Choose how much of what clicks have learned is kept, on the held-out cases while these are still apart.
+    def of_parts(self, network: ClickUNet, before: Figures) -> tuple[float, float, dict[str, Any]]:
+        """Choose how clicks are answered from now on, on the held-out cases while these are still apart.
 
         Returns
         -------
         float
-            The part that answers best to one click and forgets nothing; 0 where none is better than the old version.
+            How much is kept of what clicks have learned: the part that answers best to one click and forgets nothing;
+            0 where none is better than nothing of it.
+        float
+            The share that labels have in the answer to a click into them; 0 where the click alone does better.
         dict
-            What it reaches on the held-out cases: `Figures`, as JSON holds them.
+            What that reaches on the held-out cases: `Figures`, as JSON holds them.
         """
         lesson = self.lesson
         of = (lesson.cases, lesson.held_out, lesson.device, self._stop)
         automatic = automatic_dice(Checkpoint(network, lesson.card), *of)
-        chosen, best = 0.0, before.one_click
-        for part in PARTS if best is not None and self._clicks_have_learned(network) else ():
-            candidate = mixed(self._old, network, part)
-            reached = one_click_dice(Checkpoint(candidate, lesson.card), *of)
-            if reached is not None and best is not None and reached > best and not self._forgets(candidate, before):
-                chosen, best = part, reached
-        return chosen, Figures(automatic=automatic, one_click=best).model_dump()
+
+        def one_click(part: float, share: float) -> float:
+            reached = one_click_dice(Checkpoint(self.with_part(network, part), self.card(share)), *of)
+            return -1.0 if reached is None else reached
+
+        reached, share = max((one_click(0.0, share), share) for share in (0.0, _SHARE_IN_CLICKS))
+        part = 0.0
+        for more in PARTS if reached >= 0 and self._clicks_have_learned(network) else ():
+            better = one_click(more, share)
+            if better > reached and not self._forgets(self.with_part(network, more), before):
+                part, reached = more, better
+        figures = Figures(automatic=automatic, one_click=reached if reached >= 0 else None)
+        return part, share, figures.model_dump()
+
+    def card(self, share: float) -> Card:
+        """The new version's card, with the share that labels have in clicks."""
+        automatic = self.lesson.automatic.model_copy(update={"share_in_clicks": share})
+        return self.lesson.card.model_copy(update={"automatic": automatic})
 
     def settled_part(self, network: ClickUNet, part: float, before: Figures) -> float:
         """Return the chosen part for the final weights, or a smaller one where that would forget too much."""
@@ -121,15 +138,15 @@ class Examination:
             }
         )
 
-    def _measure(self, checkpoint: Checkpoint, *, automatic: bool, same_clicks: Figures | None = None) -> Figures:
+    def _measure(self, checkpoint: Checkpoint, *, automatic: bool, guard: float | None = None) -> Figures:
         lesson = self.lesson
         of = (lesson.cases, lesson.held_out, lesson.device, self._stop)
         network = checkpoint.network.to(lesson.device)
         is_old = checkpoint is lesson.old
         return Figures(
             automatic=automatic_dice(checkpoint, *of) if automatic else None,
-            one_click=same_clicks.one_click if same_clicks else one_click_dice(checkpoint, *of),
-            guard=same_clicks.guard if same_clicks else self._guard_dice(network),  # type: ignore[arg-type]
+            one_click=one_click_dice(checkpoint, *of),
+            guard=self._guard_dice(network) if guard is None else guard,  # type: ignore[arg-type]
             kept=(1.0 if is_old else self._agreement(checkpoint)) if self._has_kept_labels else None,
             pinned=self._pinned(checkpoint, automatic=automatic) if lesson.pinned else None,
         )

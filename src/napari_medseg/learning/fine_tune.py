@@ -19,6 +19,7 @@ from napari_medseg.learning.reports import Figures, FineTuneResult, Report, Verd
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
 from napari_medseg.learning.team import Team, present_team
 from napari_medseg.learning.trainer import STATE, Progress, Trainer
+from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import Checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -138,11 +139,13 @@ class _Training:
             yield from self._learn(trainer, exam, before)
             yield self._report(trainer, message="Measuring the new version")
             apart, part = Figures(**trainer.progress.figures["after"]), trainer.progress.figures["part"]
+            share = trainer.progress.figures["share"]
             part = self._by_leader(lambda: exam.settled_part(trainer.average, part, before))
             trainer.progress.figures["part"] = part
             network = exam.with_part(trainer.average, part)
-            same = before if part == 0 else None
-            after = exam.combined(apart, Figures(**self._by_leader(lambda: exam.of_new(network, same).model_dump())))
+            guard = before.guard if part == 0 else None
+            new = Figures(**self._by_leader(lambda: exam.of_new(network, share, guard).model_dump()))
+            after = exam.combined(apart, new)
         except Cancelled as error:
             self._save(trainer)
             done = f"at step {trainer.progress.step} of {lesson.n_steps}"
@@ -156,7 +159,7 @@ class _Training:
             inverted=why_inverted(lesson.cases),
             version=lesson.card.version,
         )
-        result = self._store(network.cpu(), trainer.progress, verdict)
+        result = self._store(network.cpu(), exam.card(share), trainer.progress, verdict)
         yield self._report(trainer, kind="done", message=verdict.sentence, dice=verdict.dice_after).model_copy(
             update={"verdict": result.verdict, "dice_before": verdict.dice_before, "remaining_s": 0.0}
         )
@@ -173,8 +176,8 @@ class _Training:
             if progress.step in exams and progress.figures.get("examined") != progress.step:
                 dice = self._by_leader(lambda: exam.on_the_way(trainer.average))
                 if progress.step == n_apart:
-                    part, after = self._by_leader(lambda: exam.of_parts(trainer.average, before))
-                    progress.figures |= {"part": part, "after": after}
+                    part, share, after = self._by_leader(lambda: exam.of_parts(trainer.average, before))
+                    progress.figures |= {"part": part, "share": share, "after": after}
                 progress.figures["examined"] = progress.step
                 yield self._report(trainer, kind="validation", losses=losses, dice=dice, dice_before=reference)
             if time.perf_counter() - saved >= settings.save_every_s or progress.step == n_apart:
@@ -216,7 +219,7 @@ class _Training:
         if self.out is not None and self.team.is_leader:
             trainer.save(self.out)
 
-    def _store(self, network: ClickUNet, progress: Progress, verdict: Verdict) -> FineTuneResult:
+    def _store(self, network: ClickUNet, card: Card, progress: Progress, verdict: Verdict) -> FineTuneResult:
         """Write the trained version with the verdict in its card, whatever the verdict is."""
         if self.out is not None:
             verdict = verdict.model_copy(update={"folder": str(self.out)})
@@ -224,8 +227,8 @@ class _Training:
         figures |= {"seconds": round(progress.seconds, 1), "cases": len(self.lesson.cases)}
         figures["part_of_learned_clicks"] = progress.figures["part"]
         gate = verdict.model_dump(exclude={"folder"})
-        training = {**self.lesson.card.training, "patch": list(progress.patch)}
-        card = self.lesson.card.model_copy(update={"figures": figures, "gate": gate, "training": training})
+        training = {**card.training, "patch": list(progress.patch)}
+        card = card.model_copy(update={"figures": figures, "gate": gate, "training": training})
         if self.out is not None and self.team.is_leader:
             save_checkpoint(self.out, network, card)
             (self.out / STATE).unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from napari_medseg.learning.cases import Case
 from napari_medseg.learning.click_lessons import ClickLesson
 from napari_medseg.learning.held_out import HeldOut
+from napari_medseg.segmentation.named import parts_of_one_structure
 
-_PART_OF_ONE_STRUCTURE = 0.15
 _SMALLEST = 8
 _WIDEST_VIEW = 2.5
 
@@ -50,7 +50,7 @@ def click_targets(case: Case, region: tuple[slice, ...] | None = None) -> list[T
         cut = boxes[number]
         mask = parts[cut] == number
         labels, counts = np.unique(guessed[cut][mask], return_counts=True)
-        if len(labels) > 1 and counts.min() < _PART_OF_ONE_STRUCTURE * counts.max():
+        if len(labels) > 1 and not parts_of_one_structure(counts):
             targets += [
                 Target(cut, mask & (guessed[cut] == k)) for k, n in zip(labels, counts, strict=True) if n >= _SMALLEST
             ]

@@ -32,6 +32,13 @@ class AutomaticSettings(BaseModel):
     threshold: float = Field(
         0.5, gt=0, lt=1, title="Threshold", description="Probability from which a voxel belongs to a label."
     )
+    share_in_clicks: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Share in clicks",
+        description="How much a label counts in the answer to a first click into it, beside the click itself.",
+    )
 
 
 class ClassifierInput(BaseModel):

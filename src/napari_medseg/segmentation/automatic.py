@@ -90,7 +90,7 @@ def label_probabilities(
     return predict_labels(
         network,
         settings,
-        _marked(network_image(volume, settings.spacing_mm)),
+        marked(network_image(volume, settings.spacing_mm)),
         device=device,
         dtype=dtype,
         progress=progress,
@@ -191,7 +191,7 @@ def _labels_of(network: ClickUNet, patch: Shape, dtype: torch.dtype, *, is_long:
     return whole
 
 
-def _marked(image: Tensor) -> Tensor:
+def marked(image: Tensor) -> Tensor:
     """Intensities (z, y, x) with the channel that marks the scan, shape (2, z, y, x)."""
     return torch.stack([image, torch.ones((), dtype=image.dtype).expand(image.shape)])
 

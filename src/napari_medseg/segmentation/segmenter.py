@@ -14,7 +14,15 @@ from napari_medseg.errors import JobFailed, ModelError
 from napari_medseg.imaging.orientation import same_grid
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.checkpoint import Checkpoint
-from napari_medseg.segmentation.click import Floats, Scene, nothing_without_a_click, obey, segment_again, segment_first
+from napari_medseg.segmentation.click import (
+    Answer,
+    Floats,
+    Scene,
+    nothing_without_a_click,
+    obey,
+    segment_again,
+    segment_first,
+)
 from napari_medseg.segmentation.confidence import confidence_of, without_doubt_at
 from napari_medseg.segmentation.familiarity import unlike_training, unusual_size
 from napari_medseg.segmentation.memory import (
@@ -223,7 +231,7 @@ class Segmenter:
             probability, region = segment_again(scene, before)
             data = before
         else:
-            probability, region = segment_first(scene)
+            probability, region = self._with_named(volume, drawn, segment_first(scene))
             data = np.zeros(volume.data.shape, np.uint8)
         data[region] = obey(probability, region, drawn, spacing)
         confidence = confidence_of(probability, data[region], region)
@@ -235,6 +243,16 @@ class Segmenter:
             metadata=volume.metadata,
             confidence=without_doubt_at(confidence, prompts, volume.affine, volume.spacing_mm),
         )
+
+    def _with_named(self, volume: Volume, prompts: Prompts, answer: Answer) -> Answer:
+        """The answer to a first click, heard together with what the model knows by name there."""
+        settings = self.card.automatic
+        if settings is None or not settings.share_in_clicks:
+            return answer
+        from napari_medseg.segmentation.named import named_structure, with_named
+
+        named = named_structure(self._network(), settings, volume, prompts, self._dtype())
+        return answer if named is None else with_named(answer, named, settings.share_in_clicks)
 
     def _dtype(self) -> torch.dtype:
         import torch
