@@ -7,6 +7,8 @@ import torch
 
 from napari_medseg.learning.view_quality import choice_loss, fit_quality
 from napari_medseg.networks.click_unet import ClickUNet
+from napari_medseg.segmentation.click import widths_in_ladder
+from napari_medseg.segmentation.views import View
 
 
 def test_choosing_the_better_view_costs_less() -> None:
@@ -31,3 +33,19 @@ def test_fitting_the_choice_leaves_the_masks_as_they_were() -> None:
     moved = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
     assert moved
     assert all(name.startswith("quality_head") for name in moved)
+
+
+def test_the_choice_may_depend_on_how_wide_a_view_is_among_its_ladder() -> None:
+    torch.manual_seed(0)
+    network = ClickUNet(widths=(8, 8, 8, 8)).eval()
+    views = torch.randn(1, 7, 16, 16, 16).repeat(3, 1, 1, 1, 1)
+    alone = network(views)[1]
+    in_ladder = network(views, torch.tensor([0.0, 0.5, 1.0]))[1]
+    torch.testing.assert_close(alone, alone[:1].expand(3))
+    torch.testing.assert_close(in_ladder[0], alone[0])
+    assert len(set(in_ladder.tolist())) == 3
+
+
+def test_widths_are_told_by_the_narrowest_view() -> None:
+    views = [View(np.zeros(3), mm, 48) for mm in (20.0, 40.0, 80.0)]
+    np.testing.assert_allclose(widths_in_ladder(views), [0, np.log(2), np.log(4)], rtol=1e-6)

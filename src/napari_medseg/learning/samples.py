@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from napari_medseg.errors import LearningError
 from napari_medseg.imaging.files import read_label_map, read_volume
 from napari_medseg.learning.click_simulation import correcting_click, damaged, place_click
+from napari_medseg.learning.regions import Regions, draw_region
 from napari_medseg.learning.synthetic import SyntheticScan, make_scan
 from napari_medseg.segmentation.views import VALID, Prompts, View, render, sample
 
 Floats = NDArray[np.float32]
+_LEAST_VOXELS = 8
 Target = tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]
 
 
@@ -39,6 +41,8 @@ class LabelledScan:
         The collection it belongs to; collections are drawn equally often.
     patient : str
         Never split: all scans of a patient train, or none does.
+    regions : sequence of Regions
+        What else in it may be clicked, though nobody outlined it.
     """
 
     image: NDArray[np.generic]
@@ -46,6 +50,7 @@ class LabelledScan:
     spacing_mm: tuple[float, float, float]
     group: str
     patient: str
+    regions: Sequence[Regions] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,9 +110,18 @@ def read_pairs(pairs: Iterable[tuple[Path, Path, str, str]]) -> list[LabelledSca
 
 
 def draw_samples(
-    rng: Generator, scans: Sequence[LabelledScan], *, n: int, size: int, synthetic_share: float = 0.5
+    rng: Generator,
+    scans: Sequence[LabelledScan],
+    *,
+    n: int,
+    size: int,
+    synthetic_share: float = 0.5,
+    region_share: float = 0.0,
 ) -> list[Sample]:
-    """Draw a batch: views of one fresh synthetic scan, and of real ones, each collection as often as the others."""
+    """Draw a batch: views of one fresh synthetic scan, and of real ones, each collection as often as the others.
+
+    Of the real ones `region_share` show regions that nobody outlined, where a scan has any.
+    """
     n_synthetic = n if not scans else int(rng.binomial(n, synthetic_share))
     fresh = make_scan(rng) if n_synthetic else None
     samples = []
@@ -115,24 +129,30 @@ def draw_samples(
         if k < n_synthetic and fresh is not None:
             target, fresh = _synthetic_target(rng, fresh)
         else:
-            target = _real_target(rng, scans)
+            target = _real_target(rng, scans, region_share)
         samples.append(_augmented(rng, make_sample(rng, *target, size)))
     return samples
 
 
-def draw_target(rng: Generator, scans: Sequence[LabelledScan], synthetic_share: float) -> Target:
-    """Draw one scan and one lesion or organ in it."""
+def draw_target(
+    rng: Generator, scans: Sequence[LabelledScan], synthetic_share: float, region_share: float = 0.0
+) -> Target:
+    """Draw one scan and one lesion, organ or region in it."""
     if rng.random() < synthetic_share:
         return _synthetic_target(rng, make_scan(rng))[0]
-    return _real_target(rng, scans)
+    return _real_target(rng, scans, region_share)
 
 
-def _real_target(rng: Generator, scans: Sequence[LabelledScan]) -> Target:
+def _real_target(rng: Generator, scans: Sequence[LabelledScan], region_share: float = 0.0) -> Target:
     """A scan of a random collection: each collection as often as the others, however many scans it has."""
     names = sorted({s.group for s in scans})
     name = names[int(rng.integers(len(names)))]
     group = [s for s in scans if s.group == name]
     scan = group[int(rng.integers(len(group)))]
+    if region_share and scan.regions and rng.random() < region_share:
+        region = draw_region(rng, scan.regions, scan.image.shape)
+        if region.sum() >= _LEAST_VOXELS:
+            return scan.image, region, scan.spacing_mm
     return scan.image, scan.mask, scan.spacing_mm
 
 
@@ -143,14 +163,15 @@ def _synthetic_target(rng: Generator, scan: SyntheticScan) -> tuple[Target, Synt
     """
     while True:
         numbers, counts = np.unique(scan.objects, return_counts=True)
-        usable = [(int(k), k in scan.lesions) for k, m in zip(numbers, counts, strict=True) if k > 0 and m >= 8]
+        large = numbers[(numbers > 0) & (counts >= _LEAST_VOXELS)]
+        usable = [(int(k), k in scan.lesions) for k in large]
         if usable:
             weights = np.array([5.0 if is_lesion else 1.0 for _, is_lesion in usable])
             number = usable[int(rng.choice(len(usable), p=weights / weights.sum()))][0]
             components = cc3d.connected_components(scan.objects == number, connectivity=6)
             inside = np.argwhere(components)
             mask = components == components[tuple(inside[int(rng.integers(len(inside)))])]
-            if mask.sum() >= 8:
+            if mask.sum() >= _LEAST_VOXELS:
                 return (scan.image, mask, scan.spacing_mm), scan
         scan = make_scan(rng)
 

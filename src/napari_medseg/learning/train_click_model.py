@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from napari_medseg.errors import LearningError
 from napari_medseg.learning.click_simulation import correcting_click
+from napari_medseg.learning.regions import find_regions
 from napari_medseg.learning.samples import (
     LabelledScan,
     Sample,
@@ -55,6 +56,13 @@ class ClickTraining(BaseModel):
     )
     synthetic_share: float = Field(
         0.5, ge=0, le=1, title="Synthetic share", description="Part of each batch that is synthetic."
+    )
+    region_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Region share",
+        description="Part of the real views that ask for regions nobody outlined, in place of a lesion.",
     )
     sizes: tuple[tuple[int, int], ...] = Field(
         ((48, 8), (64, 4)), title="Sizes", description="Pairs of view size and batch size, taken in turn."
@@ -97,7 +105,8 @@ class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
         number = self.start + item
         size, n = self.settings.sizes[number % len(self.settings.sizes)]
         rng = np.random.default_rng((self.seed, number))
-        return collate(draw_samples(rng, self.scans, n=n, size=size, synthetic_share=self.settings.synthetic_share))
+        shares = {"synthetic_share": self.settings.synthetic_share, "region_share": self.settings.region_share}
+        return collate(draw_samples(rng, self.scans, n=n, size=size, **shares))
 
 
 def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
@@ -272,6 +281,8 @@ def train_click_model(
         run.load(out)
     pairs = find_pairs(data, settings.collections) if settings.collections else []
     scans = read_pairs(p for p in pairs if not is_held_out(p[3]))
+    if settings.region_share:
+        scans = [replace(s, regions=find_regions(s.image, s.mask, s.spacing_mm)) for s in scans]
     if scans:
         run.domain = domain_of((s.image, s.spacing_mm, s.mask) for s in scans)
     check = _validation_batches(read_pairs(p for p in pairs if is_held_out(p[3])), settings)

@@ -35,21 +35,30 @@ class Decoder(nn.Module):
 class QualityHead(nn.Module):
     """Estimates the Dice that a view's mask reaches on the whole lesion: how the best of several views is chosen.
 
-    It sees only how the mask fills its view. Features of the scan would tell it which data set a scan is from, and with
-    that, how large its lesions are.
+    It sees only how the mask fills its view, and how wide that is among the views tried: in whole scans the widest hold
+    many things, in a crop round a lesion they do not. Features of the scan would tell it which data set a scan is from,
+    and with that, how large its lesions are.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(4, 64), nn.LeakyReLU(0.1), nn.Linear(64, 1))
+        self.mlp = nn.Sequential(nn.Linear(5, 64), nn.LeakyReLU(0.1), nn.Linear(64, 1))
 
-    def forward(self, logits: Tensor) -> Tensor:
-        answer: Tensor = self.mlp(self.describe(logits).to(self.mlp[0].weight.dtype))  # type: ignore[arg-type]
+    def forward(self, logits: Tensor, widths: Tensor) -> Tensor:
+        answer: Tensor = self.mlp(self.describe(logits, widths).to(self.mlp[0].weight.dtype))  # type: ignore[arg-type]
         return answer.float().squeeze(1)
 
     @staticmethod
-    def describe(logits: Tensor) -> Tensor:
-        """What the estimate is made from (B, 4): the mask's size, its parts at the view's border, and its doubt."""
+    def describe(logits: Tensor, widths: Tensor) -> Tensor:
+        """What the estimate is made from (B, 5): the mask's size, its parts at the view's border, its doubt, the width.
+
+        Parameters
+        ----------
+        logits : Tensor, shape (B, 1, D, H, W)
+            The mask in its view.
+        widths : Tensor, shape (B,)
+            Logarithm of how much wider the view is than the narrowest one of its ladder.
+        """
         p = logits.float().sigmoid()
         coarse = F.avg_pool3d(p, 2)
         border = torch.ones_like(coarse)
@@ -59,6 +68,7 @@ class QualityHead(nn.Module):
             (coarse * border).amax((1, 2, 3, 4)),
             (coarse * border).sum((1, 2, 3, 4)) / coarse.sum((1, 2, 3, 4)).clamp_min(1.0),
             (p * (1 - p)).sum((1, 2, 3, 4)) / p.sum((1, 2, 3, 4)).clamp_min(1.0),
+            widths.float(),
         ]
         return torch.stack(statistics, 1)
 
@@ -144,13 +154,15 @@ class ClickUNet(nn.Module):
         """Logits (B, 1, D, H, W) of the prompted lesion from the decoder's output."""
         return unfold(self.click_head(fine))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Segment what the prompts mean.
 
         Parameters
         ----------
         x : Tensor, shape (B, 7, D, H, W)
             Views as `segmentation.views.render` makes them; D, H, W multiples of 16.
+        widths : Tensor, shape (B,), optional
+            Logarithm of how much wider each view is than the narrowest one of its ladder; 0 for views that stand alone.
 
         Returns
         -------
@@ -160,7 +172,7 @@ class ClickUNet(nn.Module):
             Logit of the estimated Dice of that mask with the whole lesion.
         """
         logits = self.click_logits(self.features(x)[1])
-        return logits, self.quality_head(logits.detach())
+        return logits, self.quality_head(logits.detach(), x.new_zeros(len(x)) if widths is None else widths)
 
     def segment_labels(self, x: Tensor) -> Tensor:
         """Logits (B, K, D, H, W) of the named labels, one sigmoid a label, for a view without prompts.

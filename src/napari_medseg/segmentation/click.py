@@ -31,7 +31,7 @@ from napari_medseg.segmentation.views import Prompts, View, paste, render
 
 Floats = NDArray[np.float32]
 Answer = tuple[Floats, tuple[slice, ...]]
-Predict = Callable[[Floats], tuple[Floats, Floats]]
+Predict = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
 LADDER_SIZE, CLOSE_SIZE = 48, 64
 LADDER_VIEWS = 7
@@ -39,7 +39,7 @@ NARROWEST_VOXELS, WIDEST_VOXELS = 20.0, 520.0
 _MARGINS, _WIDE = (1.7, 1.35), 2.2
 _FILL = 1.45
 _OPINION_FIRST, _OPINION_LATER = np.float32(0.25), np.float32(0.4)
-_AGREEMENT = 2.0
+AGREEMENT = 2.0
 _JUST_INSIDE = np.float32(0.55)
 
 
@@ -54,11 +54,11 @@ class Scene:
     should_stop: Callable[[], bool] | None = None
 
     def ask(self, views: Sequence[View], previous: NDArray[np.generic] | None) -> tuple[list[Floats], Floats]:
-        """Probabilities in each view, and each view's estimated Dice."""
+        """Probabilities in each view, and each view's estimated Dice; the narrowest view comes first."""
         if self.should_stop is not None and self.should_stop():
             raise Cancelled("the segmentation was cancelled")
         inputs = np.stack([render(self.array, v, tuple(self.spacing_mm), self.prompts, previous) for v in views])
-        probabilities, quality = self.predict(inputs)
+        probabilities, quality = self.predict(inputs, widths_in_ladder(views))
         return [p * x[-1] for p, x in zip(probabilities, inputs, strict=True)], quality
 
     def paste(self, probability: Floats, view: View) -> Answer:
@@ -92,7 +92,7 @@ def segment_first(scene: Scene) -> Answer:
     rays = scene.rays()
     if rays is not None:
         agreement = [rays.agreement(p, v, tuple(scene.spacing_mm)) for p, v in zip(probabilities, views, strict=True)]
-        quality = expit(logit(quality.clip(1e-4, 1 - 1e-4)) + _AGREEMENT * np.array(agreement))
+        quality = expit(logit(quality.clip(1e-4, 1 - 1e-4)) + AGREEMENT * np.array(agreement))
     k = choose(probabilities, quality)
     first, region = scene.paste(probabilities[k], views[k])
     mask = np.zeros(scene.array.shape, np.uint8)
@@ -122,6 +122,11 @@ def ladder(prompts: Prompts, shape: Sequence[int], spacing: NDArray[np.float64])
     widest = max(min(whole, WIDEST_VOXELS * spacing.min()), 1.3 * narrowest)
     n = int(np.clip(np.ceil(np.log(widest / narrowest) / np.log(1.6)) + 1, 2, LADDER_VIEWS))
     return [View(centre, float(e), LADDER_SIZE) for e in np.geomspace(narrowest, widest, n)]
+
+
+def widths_in_ladder(views: Sequence[View]) -> Floats:
+    """How much wider each view is than the first: the logarithm."""
+    return np.log([v.extent_mm / views[0].extent_mm for v in views]).astype(np.float32)
 
 
 def choose(probabilities: Sequence[Floats], quality: Floats) -> int:

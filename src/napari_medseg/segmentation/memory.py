@@ -26,15 +26,15 @@ def release_gpu() -> None:
         torch.cuda.empty_cache()
 
 
-def in_smaller_batches(run: Callable[[Batch], Any], batch: Batch) -> Any:
+def in_smaller_batches(run: Callable[..., Any], *batch: Batch) -> Any:
     """Run a network on a batch, or on halves of it, as often as memory demands.
 
     Parameters
     ----------
     run : callable
         From a batch to an array or tensor of answers, or a tuple of them.
-    batch : ndarray or Tensor, shape (B, ...)
-        Inputs.
+    *batch : ndarray or Tensor, shape (B, ...)
+        Its arguments, all of one length.
 
     Raises
     ------
@@ -42,13 +42,13 @@ def in_smaller_batches(run: Callable[[Batch], Any], batch: Batch) -> Any:
         If a single input is too much.
     """
     try:
-        return run(batch)
+        return run(*batch)
     except torch.cuda.OutOfMemoryError:
-        if len(batch) < 2:
+        if len(batch[0]) < 2:
             raise
     release_gpu()  # outside the handler: the error holds the frames whose memory is to be freed
-    half = len(batch) // 2
-    parts = [in_smaller_batches(run, part) for part in (batch[:half], batch[half:])]
+    half = len(batch[0]) // 2
+    parts = [in_smaller_batches(run, *(each[cut] for each in batch)) for cut in (slice(half), slice(half, None))]
     if isinstance(parts[0], tuple):
         return tuple(_joined(pair) for pair in zip(*parts, strict=True))
     return _joined(parts)

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseg.errors import JobFailed, ModelError
 from napari_medseg.imaging.orientation import same_grid
@@ -267,12 +266,12 @@ class Segmenter:
             self._ready = copy.deepcopy(self.network).eval().to(self.device, self._dtype())
         return self._ready
 
-    def _predict(self, inputs: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """Probabilities (B, N, N, N) and estimated Dice (B,) for a batch of views."""
+    def _predict(self, inputs: Floats, widths: Floats) -> tuple[Floats, Floats]:
+        """Probabilities (B, N, N, N) and estimated Dice (B,) for a batch of views and their widths in a ladder (B,)."""
         import torch
 
         try:
-            probability, estimate = in_smaller_batches(self._run, inputs)
+            probability, estimate = in_smaller_batches(self._run, inputs, widths)
         except torch_out_of_memory():
             raise
         except RuntimeError as error:
@@ -280,16 +279,17 @@ class Segmenter:
         if not (np.isfinite(probability).all() and np.isfinite(estimate).all()):
             if not self._is_exact and self._dtype() != torch.float32:
                 self._is_exact, self._ready = True, None
-                return self._predict(inputs)
+                return self._predict(inputs, widths)
             raise ModelError(f"the model '{self.name}' gave an answer that is not a number: choose another version")
         return probability, estimate
 
-    def _run(self, inputs: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    def _run(self, inputs: Floats, widths: Floats) -> tuple[Floats, Floats]:
         import torch
 
         network = self._network()
         with torch.inference_mode():
-            logits, quality = network(torch.from_numpy(inputs).to(self.device, self._dtype()))
+            views = torch.from_numpy(inputs).to(self.device, self._dtype())
+            logits, quality = network(views, torch.from_numpy(widths).to(self.device))
             probability = logits.float().sigmoid()[:, 0].cpu().numpy()
             return probability, quality.float().sigmoid().cpu().numpy()
 
