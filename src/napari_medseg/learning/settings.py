@@ -29,12 +29,15 @@ class Strategy(str, Enum):
 
 _TITLES = {
     Strategy.AUTO: ("Automatic", "Chooses layers, learning rate and length by the number of corrected cases."),
-    Strategy.HEAD: ("Last layer only", "Quick and careful: all features stay as they are."),
+    Strategy.HEAD: (
+        "Last layer only",
+        "Quick: all features stay as they are. Enough for classes, and for labels that the model nearly knows.",
+    ),
     Strategy.GRADUAL: ("Layer by layer", "Starts with the last layer; deeper ones join one by one."),
     Strategy.FULL: ("All layers", "Every layer learns, with a small learning rate: for many cases."),
     Strategy.FEATURES: (
         "Features only",
-        "Fits a small classifier to the model's features: seconds on any machine.",
+        "Fits a small classifier to the model's features in seconds: for classes, and labels it nearly knows.",
     ),
 }
 
