@@ -282,18 +282,23 @@ def train_click_model(
     pairs = find_pairs(data, settings.collections) if settings.collections else []
     scans = read_pairs(p for p in pairs if not is_held_out(p[3]))
     if settings.region_share:
-        scans = [replace(s, regions=find_regions(s.image, s.mask, s.spacing_mm)) for s in scans]
+        scans = _with_regions(scans)
     if scans:
         run.domain = domain_of((s.image, s.spacing_mm, s.mask) for s in scans)
     check = _validation_batches(read_pairs(p for p in pairs if is_held_out(p[3])), settings)
     if run.progress() < 1.0:
         yield from _learn(run, scans, check, out, save_every)
+    scans = scans if settings.region_share else _with_regions(scans)
     error = fit_quality(run.average, scans, np.random.default_rng(settings.seed), n_clicks=settings.ladders)
     dice = _validate(run, check)
     save_checkpoint(out, run.average, _card(settings, run, scans, dice))
     told = f"the choice of scale was fitted on {settings.ladders} clicks: its estimate of Dice errs by {error:.2f}"
     yield ClickReport(run.step, run.seconds, 1.0, 0.0, dice, told)
     return out
+
+
+def _with_regions(scans: Sequence[LabelledScan]) -> list[LabelledScan]:
+    return [replace(s, regions=find_regions(s.image, s.mask, s.spacing_mm)) for s in scans]
 
 
 def _learn(
