@@ -1,6 +1,6 @@
 """What each part of the click model's training is worth: networks trained from nothing, alike but for one thing.
 
-    python tests/benchmarks/click_ablation.py [DATA] [--minutes 10] [--seed 0] [--only NAME ...] [--list]
+    python tests/benchmarks/click_ablation.py [DATA] [--minutes 10] [--seed 0] [--only NAME ...]
 
 Every variant has the same minutes of the same machine. Printed is the mean Dice of the mask within its view, of fixed
 views 0.3 to 6 times as wide as the lesion, after a click in the lesion and one and two corrections: on held-out
@@ -27,7 +27,7 @@ import napari_medseg as ms
 from napari_medseg.learning import samples
 from napari_medseg.learning.samples import LabelledScan, find_pairs, is_held_out, read_pairs
 from napari_medseg.learning.train_click_model import ClickTraining, _Batches, _Run, collate, next_round
-from napari_medseg.networks.channels import BOX, NEGATIVE, POSITIVE, VALID, WINDOW
+from napari_medseg.networks.channels import BOX, NEGATIVE, POSITIVE, PREVIOUS, VALID, WINDOW
 from napari_medseg.networks.click_unet import ClickUNet
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -116,8 +116,7 @@ def fixed_views(scans: Sequence[LabelledScan]) -> list[tuple[Tensor, Tensor]]:
     """First clicks: the same views for all variants."""
     rng, found = np.random.default_rng(7), []
     while len(found) < VIEWS // 8:
-        eight = [s for s in _first_clicks(rng, scans)]
-        inputs, truth, _ = collate(eight)
+        inputs, truth, _ = collate(_first_clicks(rng, scans))
         found.append((inputs, truth))
     return found
 
@@ -126,16 +125,9 @@ def _first_clicks(rng: Generator, scans: Sequence[LabelledScan]) -> list[samples
     kept: list[samples.Sample] = []
     while len(kept) < 8:
         for s in samples.draw_samples(rng, scans, n=8, size=48, synthetic_share=0.0):
-            if not s.inputs[samples_previous()].any() and len(kept) < 8:
+            if not s.inputs[PREVIOUS].any() and len(kept) < 8:
                 kept.append(s)
     return kept
-
-
-def samples_previous() -> int:
-    """Channel of the previous mask."""
-    from napari_medseg.networks.channels import PREVIOUS
-
-    return PREVIOUS
 
 
 @torch.no_grad()
