@@ -54,7 +54,7 @@ class StarSurface:
         """How far points, shape (N, 3) in millimetres from the centre, lie inside (positive) along their ray."""
         length = np.linalg.norm(offsets_mm, axis=1)
         unit = offsets_mm / np.maximum(length, 1e-9)[:, None]
-        distance, nearest = cKDTree(self.directions).query(unit, k=3)
+        distance, nearest = cKDTree(self.directions).query(unit, k=3, workers=-1)
         weights = 1.0 / np.maximum(distance, 1e-3)
         radius = (self.radii_mm[nearest] * weights).sum(1) / weights.sum(1)
         return np.asarray(radius - length)
