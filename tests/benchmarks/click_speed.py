@@ -1,6 +1,6 @@
 """How long a click takes, and what it takes, on a 512 x 512 x 300 scan with the bundled model.
 
-    python tests/benchmarks/click_speed.py [--clicks 20] [--threads 2] [--against] [--only-against bf16]
+    python tests/benchmarks/click_speed.py [--clicks 20] [--threads 2] [--against] [--precision bf16]
 
 Prints seconds of wall and processor time of `segment` (the bar is a p95 of 0.5 s on two idle cores; on a busy machine
 compare processor seconds divided by threads), the most memory used beyond the scan (bar 1 GiB), and the seconds of the
