@@ -129,10 +129,9 @@ def nnunet_pass(precision: str) -> tuple[float, float] | None:
         nonlin=torch.nn.LeakyReLU,
         nonlin_kwargs={"inplace": True},
     ).eval()
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    network, x = network.to(dtype), torch.zeros(1, 1, 192, 192, 192, dtype=dtype)
+    x = torch.zeros(1, 1, 192, 192, 192)
     start, start_cpu = time.perf_counter(), time.process_time()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         network(x)
     return time.perf_counter() - start, time.process_time() - start_cpu
 
