@@ -49,3 +49,14 @@ def test_the_choice_may_depend_on_how_wide_a_view_is_among_its_ladder() -> None:
 def test_widths_are_told_by_the_narrowest_view() -> None:
     views = [View(np.zeros(3), mm, 48) for mm in (20.0, 40.0, 80.0)]
     np.testing.assert_allclose(widths_in_ladder(views), [0, np.log(2), np.log(4)], rtol=1e-6)
+
+
+def test_weights_whose_head_knew_no_widths_still_load() -> None:
+    torch.manual_seed(0)
+    network = ClickUNet(widths=(8, 8, 8, 8)).eval()
+    older = network.state_dict()
+    older["quality_head.mlp.0.weight"] = older["quality_head.mlp.0.weight"][:, :4]
+    network.load_state_dict(older)
+    views = torch.randn(1, 7, 16, 16, 16).repeat(2, 1, 1, 1, 1)
+    quality = network(views, torch.tensor([0.0, 1.0]))[1]
+    torch.testing.assert_close(quality[0], quality[1])

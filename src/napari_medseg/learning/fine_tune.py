@@ -139,7 +139,7 @@ class _Training:
             yield from self._learn(trainer, exam, before)
             yield self._report(trainer, message="Measuring the new version")
             apart, part = Figures(**trainer.progress.figures["after"]), trainer.progress.figures["part"]
-            share = trainer.progress.figures["share"]
+            share = trainer.progress.figures.get("share", 0.0)  # a run that an older version began has none
             part = self._by_leader(lambda: exam.settled_part(trainer.average, part, before))
             trainer.progress.figures["part"] = part
             network = exam.with_part(trainer.average, part)

@@ -32,6 +32,13 @@ class Decoder(nn.Module):
         return x
 
 
+def _without_widths(_head: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Let older versions load, whose head did not know how wide a view is: to them all are alike."""
+    name = f"{prefix}mlp.0.weight"
+    if name in state and state[name].shape[1] == 4:
+        state[name] = F.pad(state[name], (0, 1))
+
+
 class QualityHead(nn.Module):
     """Estimates the Dice that a view's mask reaches on the whole lesion: how the best of several views is chosen.
 
@@ -43,6 +50,7 @@ class QualityHead(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(5, 64), nn.LeakyReLU(0.1), nn.Linear(64, 1))
+        self.register_load_state_dict_pre_hook(_without_widths)  # type: ignore[no-untyped-call]
 
     def forward(self, logits: Tensor, widths: Tensor) -> Tensor:
         answer: Tensor = self.mlp(self.describe(logits, widths).to(self.mlp[0].weight.dtype))  # type: ignore[arg-type]
