@@ -1,16 +1,19 @@
 """Views: cubes of the scan in millimetres, resampled to a network's grid.
 
 A view is axis-aligned with the volume's array. Resampling along one axis is one small matrix, with the kernel as wide
-as the coarser of the two grids, so that zooming out averages instead of skipping voxels.
+as the coarser of the two grids, so that zooming out averages instead of skipping voxels. The matrices are sparse: that
+is faster, and the library that multiplies dense ones has threads which go on spinning on the cores that torch needs
+next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 BALL_RADIUS = 5.0
 _MAX_SAMPLES_A_STEP = 2.0
@@ -55,7 +58,7 @@ class _Resampler:
     start: int
     stop: int
     step: int
-    weights: Floats
+    weights: csr_array
 
 
 def _resampler(coordinates: NDArray[np.float64], n: int) -> _Resampler:
@@ -67,22 +70,31 @@ def _resampler(coordinates: NDArray[np.float64], n: int) -> _Resampler:
     positions = np.arange(low, high, step)
     nearest = np.clip(coordinates, positions[0], positions[-1])
     weights = np.maximum(0.0, 1.0 - np.abs(nearest[:, None] - positions[None]) / (width * step))
-    weights /= weights.sum(1, keepdims=True)
-    return _Resampler(low, high, step, weights.astype(np.float32))
+    return _Resampler(low, high, step, _averages(weights))
+
+
+def _averages(weights: NDArray[np.float64]) -> csr_array:
+    """Weights (points, values) that sum to one a point, as a sparse matrix."""
+    counts = weights > 0
+    kept = (weights / weights.sum(1, keepdims=True))[counts].astype(np.float32)
+    ends = np.r_[0, counts.sum(1).cumsum()]
+    return csr_array((kept, np.nonzero(counts)[1], ends), shape=weights.shape)
 
 
 def _apply(array: NDArray[np.generic], axes: Sequence[_Resampler]) -> Floats:
     z, y, x = axes
     cut = array[z.start : z.stop : z.step, y.start : y.stop : y.step, x.start : x.stop : x.step]
-    return _product(cut.astype(np.float32), z.weights, y.weights, x.weights)
+    return _product(cut.astype(np.float32), {axis: each.weights for axis, each in enumerate(axes)})
 
 
-def _product(cut: Floats, z: Floats, y: Floats, x: Floats) -> Floats:
-    """Multiply each axis of `cut` by its matrix."""
-    along_x = cut @ x.T
-    along_y = np.matmul(y, along_x)
-    n_z = along_y.shape[0]
-    return np.asarray((z @ along_y.reshape(n_z, -1)).reshape(z.shape[0], *along_y.shape[1:]), np.float32)
+def _product(values: Floats, matrices: Mapping[int, csr_array]) -> Floats:
+    """Multiply axes of an array by their matrices: first what shrinks it, last what makes it grow."""
+    growth = {axis: matrix.shape[0] / matrix.shape[1] for axis, matrix in matrices.items()}
+    for axis in sorted(matrices, key=lambda a: (growth[a], a if growth[a] < 1 else -a)):
+        turned = np.ascontiguousarray(np.moveaxis(values, axis, 0))
+        product = matrices[axis] @ turned.reshape(len(turned), -1)
+        values = np.moveaxis(product.reshape(-1, *turned.shape[1:]), 0, axis)
+    return np.ascontiguousarray(values, np.float32)
 
 
 def sample(array: NDArray[np.generic], view: View, spacing_mm: Sequence[float]) -> Floats:
@@ -95,7 +107,7 @@ def sample_slices(array: NDArray[np.generic], slices: Sequence[int], view: View,
     """Resample some slices of an array, shape (Z, Y, X), within their plane alone: shape (n, size, size)."""
     y, x = (_resampler(c, n) for c, n in zip(view.coordinates(spacing_mm)[1:], array.shape[1:], strict=True))
     cut = np.stack([array[k, y.start : y.stop : y.step, x.start : x.stop : x.step] for k in slices])
-    return _product(cut.astype(np.float32), np.eye(len(cut), dtype=np.float32), y.weights, x.weights)
+    return _product(cut.astype(np.float32), {1: y.weights, 2: x.weights})
 
 
 def valid(shape: Sequence[int], view: View, spacing_mm: Sequence[float]) -> Floats:
@@ -119,17 +131,17 @@ def paste(
     tuple of slice
         The region of the array that they belong to.
     """
-    matrices, region = [], []
-    for c, n in zip(view.coordinates(spacing_mm), shape, strict=True):
+    matrices, region = {}, []
+    for axis, (c, n) in enumerate(zip(view.coordinates(spacing_mm), shape, strict=True)):
         pitch = c[1] - c[0]
         low = int(np.clip(np.ceil(c[0] - pitch / 2), 0, n - 1))
         high = int(np.clip(np.floor(c[-1] + pitch / 2), low, n - 1)) + 1
         points = np.clip((np.arange(low, high) - c[0]) / pitch, 0, view.size - 1)
         width = max(1.0, 1.0 / pitch)
         weights = np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(view.size)[None]) / width)
-        matrices.append((weights / weights.sum(1, keepdims=True)).astype(np.float32))
+        matrices[axis] = _averages(weights)
         region.append(slice(low, high))
-    return _product(values, *matrices), tuple(region)
+    return _product(values, matrices), tuple(region)
 
 
 def intensity_window(array: NDArray[np.generic], points: Index, spacing_mm: Sequence[float]) -> tuple[float, float]:
