@@ -30,21 +30,27 @@ for name in names:
 """
 
 KILL = """
-began = time.perf_counter()
-ms.write_label_map(folder / names[1], old)
-longest = 3 * (time.perf_counter() - began)
 random.seed(1)
 seen = [0, 0]
 for moment in range(100):
     path = folder / names[moment % len(names)]
+    saved, saves = os.pipe()
+    began = time.perf_counter()
     child = os.fork()
     if child == 0:
         while True:
             for mask in (new, old):
                 ms.write_label_map(path, mask)
-    time.sleep(random.uniform(0, longest))
+                os.write(saves, b".")
+    finished = moment % 4
+    for _ in range(finished):
+        os.read(saved, 1)
+    a_save = (time.perf_counter() - began) / max(1, finished)
+    time.sleep(random.uniform(0, 1.5 * a_save if finished else 0.005))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    os.close(saved)
+    os.close(saves)
     seen[whole.index(read(path))] += 1
 left = [entry.name for entry in folder.iterdir() if entry.name not in names]
 assert all(name.startswith(".medseg-") for name in left), left
