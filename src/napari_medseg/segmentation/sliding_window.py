@@ -92,7 +92,7 @@ def sliding_window(
         seen = [c for c in group if not air.fills(c, window)]
         if seen:
             answer = predict(torch.stack([padded[_cut(c, window)] for c in seen]).to(device)).float().cpu()
-            if not torch.isfinite(answer).all():
+            if not torch.isfinite(answer.sum()):
                 raise ModelError("the model's answer is not a number: choose an earlier version of the model")
             for corner, probabilities in zip(seen, answer, strict=True):
                 total[_cut(corner, window)] += (probabilities * weights).half()
