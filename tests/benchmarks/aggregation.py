@@ -1,6 +1,7 @@
 """Study-level questions to the aggregation CNN, five folds by patient: accuracy with interval, and the deciding slice.
 
     python tests/benchmarks/aggregation.py [DATA] [--task presence|modality|part] [--inputs PET] [--least-uptake 0]
+        [--stacks 12]
 
 DATA holds sarcoma, and for ``part`` lung_nodules.
 
@@ -16,7 +17,8 @@ normalised by itself and without its modality, so that neither shape, spacing, u
 ``part``: does a CT show a limb alone or a chest too? Stacks of 14 slices of a limb, squares of 48 mm somewhere in the
 body; in every other stack three neighbouring slices are of a chest. The answer is learned for whole stacks alone; the
 deciding slice is right where it shows the chest. Chests belong to one limb's patient for good, so that no fold has seen
-either. (The chests' values from 0 to 1 are -1200 to 400 HU: there lung and soft tissue peak.)
+either. ``--stacks`` says how many each patient gives. (The chests' values from 0 to 1 are -1200 to 400 HU: there lung
+and soft tissue peak.)
 """
 
 from __future__ import annotations
@@ -113,7 +115,7 @@ def squares(volume: Volume, n: int, rng: np.random.Generator) -> np.ndarray:
     return sample_slices(volume.data, range(first, first + n), view, volume.spacing_mm)
 
 
-def part_cases(data: Path) -> list[Case]:
+def part_cases(data: Path, n_stacks: int) -> list[Case]:
     limbs = sorted((data / "sarcoma").glob("STS_*"))
     scans = sorted({p.name.split("_nod")[0] for p in (data / "lung_nodules").glob("*_image.nii.gz")})
     low, high = CHEST_HU
@@ -123,7 +125,8 @@ def part_cases(data: Path) -> list[Case]:
     for k, limb in enumerate(limbs):
         volume = read_volume(limb / "CT_image.nii.gz")
         chests = [p for s in scans[k :: len(limbs)] for p in (data / "lung_nodules").glob(f"{s}_nod*_image.nii.gz")]
-        for has_chest in (False, True) * 6:
+        for stack_number in range(n_stacks):
+            has_chest = stack_number % 2 == 1
             slices, chest = squares(volume, MOST_SLICES, rng), np.zeros(MOST_SLICES, bool)
             if has_chest:
                 other = read_volume(sorted(chests)[rng.integers(len(chests))])
@@ -153,6 +156,7 @@ def main() -> None:
     parser.add_argument("--task", choices=("presence", "modality", "part"), default="presence")
     parser.add_argument("--inputs", nargs="+", default=["PET"])
     parser.add_argument("--least-uptake", type=float, default=0.0)
+    parser.add_argument("--stacks", type=int, default=12, help="of a patient, for part")
     parser.add_argument("--strategy", default="features")
     parser.add_argument("--steps", type=int)
     options = parser.parse_args()
@@ -163,7 +167,7 @@ def main() -> None:
     if options.task == "modality":
         cases = [cube(folder / f"{m}_image.nii.gz", m, folder.name) for folder in folders for m in MODALITIES]
     elif options.task == "part":
-        cases = part_cases(options.data)
+        cases = part_cases(options.data, options.stacks)
     else:
         cases = [c for folder in folders for c in presence_cases(folder, options.inputs, options.least_uptake)]
     answers, patients = np.array([c.answer for c in cases]), [c.subject.patient for c in cases]

@@ -105,6 +105,21 @@ def test_closing_the_scan_on_stage_brings_another_one_back(bridge):
     assert visible(bridge) == {"p1 CT", "Lesions"}
 
 
+def test_going_back_to_2d_shows_the_slice_where_each_scan_was_left(bridge):
+    ct, mr = scan("p1", "CT"), scan("p2", "MR", at_mm=500.0)
+    choose, dims = bridge.services.opening.choose, bridge.viewer.dims
+    choose(ct)
+    bridge.show_slice(3)
+    dims.ndisplay = 3
+    choose(mr)
+    dims.ndisplay = 2
+    assert 515 < dims.point[0] < 545, "never looked at: its middle"
+    dims.ndisplay = 3
+    choose(ct)
+    dims.ndisplay = 2
+    assert dims.point[0] == pytest.approx(9.0)
+
+
 def test_a_scan_that_was_left_in_2d_is_in_the_picture_in_3d_too(bridge):
     ct, mr = scan("p1", "CT"), scan("p2", "MR", at_mm=500.0)
     for volume in (ct, mr):

@@ -90,6 +90,9 @@ class Stage:
             self.viewer.fit_to_view(layers=[image])
             if view.ndisplay == dims.ndisplay:
                 self.viewer.scene.camera.center, self.viewer.scene.camera.zoom = view.center, view.zoom
+        if dims.ndisplay == 3:  # napari turns to the slice that the camera looks at when it goes back to 2-D
+            camera = self.viewer.scene.camera
+            camera.center = (dims.point[dims.order[0]], *camera.center[1:])
 
     def forget(self, volume: Volume) -> None:
         """Drop what is known of a scan that was closed."""
