@@ -1,7 +1,7 @@
 """Study-level questions to the aggregation CNN, five folds by patient: accuracy with interval, and the deciding slice.
 
     python tests/benchmarks/aggregation.py [DATA] [--task presence|modality|part] [--inputs PET] [--least-uptake 0]
-        [--stacks 12]
+        [--stacks 32]
 
 DATA holds sarcoma, and for ``part`` lung_nodules.
 
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--task", choices=("presence", "modality", "part"), default="presence")
     parser.add_argument("--inputs", nargs="+", default=["PET"])
     parser.add_argument("--least-uptake", type=float, default=0.0)
-    parser.add_argument("--stacks", type=int, default=12, help="of a patient, for part")
+    parser.add_argument("--stacks", type=int, default=32, help="of a patient, for part")
     parser.add_argument("--strategy", default="features")
     parser.add_argument("--steps", type=int)
     options = parser.parse_args()
