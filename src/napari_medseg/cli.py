@@ -235,7 +235,7 @@ _COMMANDS = {
     "fine-tune": _Command("Teach a model with corrected masks.", fine_tune_arguments, fine_tune),
     "evaluate": _Command("Compare a mask, or a folder of them, with its reference.", _evaluate_arguments, _evaluate),
     "corrections": _Command(
-        "List, pin and export accepted corrections.", corrections_arguments, run_corrections_command
+        "List, pin, remove and export accepted corrections.", corrections_arguments, run_corrections_command
     ),
     "compare": _Command("Compare a scan with a prior one: lesions and change map.", compare_arguments, compare),
     "classify": _Command("Say which class a lesion, an image or a study has.", classify_arguments, classify),

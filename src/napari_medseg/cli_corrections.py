@@ -1,4 +1,4 @@
-"""``napari-medseg corrections``: list, pin, unpin and export what accepted corrections took."""
+"""``napari-medseg corrections``: list, pin, unpin, remove and export what accepted corrections took."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 def corrections_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|pin|unpin|csv")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|pin|unpin|remove|csv")
     for name, what in (
         ("list", "all corrections with what they took, and the mean of each version"),
         ("pin", "no later version may get worse on this case; it no longer teaches"),
         ("unpin", "let the case teach again"),
+        ("remove", "let the case teach no more; it is kept in the folder 'removed'"),
         ("csv", "write what each correction took into a table"),
     ):
         action = actions.add_parser(name, help=what)
         action.add_argument("--folder", type=Path, help="folder of corrections (default: the user's own)")
-        if name in ("pin", "unpin"):
+        if name in ("pin", "unpin", "remove"):
             action.add_argument("name", help="name of the correction, as 'list' shows it: correction-0001")
         if name == "csv":
             action.add_argument("--out", type=Path, required=True, help="file to write, as corrections.csv")
@@ -62,6 +63,12 @@ def _pin(store: CorrectionStore, options: argparse.Namespace, results: Results) 
     results.say(f"{options.name}: {'pinned, no later version may get worse on it' if is_pinned else 'teaches again'}")
 
 
+def _remove(store: CorrectionStore, options: argparse.Namespace, results: Results) -> None:
+    kept = store.remove(options.name)
+    results.put({"correction": options.name, "kept_at": str(kept)})
+    results.say(f"{options.name} teaches no more; it is kept at {kept}")
+
+
 def _csv(store: CorrectionStore, options: argparse.Namespace, results: Results) -> None:
     from napari_medseg.learning.effort import efforts, write_efforts
 
@@ -75,5 +82,6 @@ _ACTIONS: dict[str, Callable[[CorrectionStore, argparse.Namespace, Results], Non
     "list": _list,
     "pin": _pin,
     "unpin": _pin,
+    "remove": _remove,
     "csv": _csv,
 }

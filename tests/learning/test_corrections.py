@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -169,8 +170,28 @@ def test_remove(scan, tmp_path):
     name = store.add(correction_of(scan)).name
     with pytest.raises(LearningError, match=r"no correction '\.\./c'"):
         store.remove("../c")
-    store.remove(name)
+    kept = store.remove(name)
     assert store.list() == ()
+    assert (kept / "corrected.nii.gz").is_file(), "nothing is lost"
+    store.remove(store.add(correction_of(scan)).name)
+    assert sorted(p.name for p in kept.parent.iterdir()) == [name, f"{name}-2"]
+
+
+def test_a_pinned_scan_stays_pinned_when_it_is_corrected_again(scan, tmp_path):
+    store = CorrectionStore(tmp_path / "c")
+    store.pin(store.add(correction_of(scan)).name)
+    store.add(correction_of(scan))
+    assert [(stored.id, stored.card.pinned) for stored in store.list()] == [("correction-0002", True)]
+
+
+def test_a_folder_that_was_copied_with_its_scans_still_teaches(scan, tmp_path):
+    store = CorrectionStore(tmp_path / "c")
+    store.add(correction_of(scan))
+    copied = CorrectionStore(shutil.copytree(store.root, tmp_path / "elsewhere"))
+    scan.path.rename(copied.root / scan.path.name)
+    assert np.array_equal(copied.list()[0].load().volume.data, scan.data)
+    snapshot = copied.snapshot(tmp_path / "snapshot")
+    assert np.array_equal(snapshot.list()[0].load().volume.data, scan.data)
 
 
 def test_masks_of_another_shape_are_refused(scan):

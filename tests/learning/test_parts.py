@@ -359,6 +359,27 @@ class TestGate:
         assert not verdict.adopted
         assert reason in verdict.sentence
 
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ({"automatic": 0.8, "one_click": 0.8}, {"automatic": 0.74, "one_click": 0.82}),
+            ({"automatic": 0.8, "one_click": 0.8}, {"automatic": 0.82, "one_click": 0.73}),
+            ({"automatic": None, "one_click": 0.8}, {"automatic": 0.79, "one_click": 0.74}),
+        ],
+    )
+    def test_nothing_may_lose_more_than_something_else_gains(self, before, after):
+        assert not self.decide(Figures(guard=0.7, **before), **after).adopted
+
+    def test_what_a_gain_costs_is_told(self):
+        before = Figures(automatic=None, one_click=0.6, guard=0.7, kept=1.0)
+        verdict = self.decide(before, automatic=0.7, one_click=0.58)
+        assert verdict.sentence.startswith(
+            "Dice on your corrections 0.60 -> 0.70, after one click 0.60 -> 0.58: version 3"
+        )
+        drifted = self.decide(before, automatic=0.7, kept=0.9)
+        assert ", labels that it knew agree to 0.90 with what they were: version 3 is active" in drifted.sentence
+        assert "labels that it knew before would change (they agree to 0.80)" in self.decide(before, kept=0.8).sentence
+
     def test_pinned_cases_must_not_get_worse(self):
         before = self.BEFORE.model_copy(update={"pinned": {"'a'": 0.9, "'b'": 0.7, "'c'": 0.5}})
         verdict = self.decide(before, automatic=0.9, pinned={"'a'": 0.8, "'b'": 0.69, "'c'": 0.3})

@@ -176,6 +176,15 @@ def test_accept_keeps_what_was_proposed_and_what_was_corrected(services, store):
     assert services.session.message == "Accepted: 2 reviewed slices will teach the model."
 
 
+def test_a_correction_names_the_version_that_proposed_not_the_one_that_came_later(services, store):
+    click(services)
+    services.session.model = None
+    services.session.model_name = "ball of tomorrow"
+    services.correcting.mark_all_reviewed()
+    services.correcting.accept()
+    assert store.corrections[0].model == "ball 1"
+
+
 def test_all_slices_reviewed_is_everything(services, store):
     click(services)
     services.correcting.mark_all_reviewed()

@@ -61,7 +61,7 @@ def test_what_was_appended_comes_back(tmp_path):
 def test_the_models_own_answer_is_kept_through_generations(tmp_path):
     region, mask = (slice(1, 4), slice(0, 5), slice(2, 9)), np.random.default_rng(0).random((3, 5, 7)) > 0.5
     journal = Journal(tmp_path, SHAPE, max_bytes=4000)
-    journal.append(Entry({"lesions": []}, proposals=((3, Proposal(region, mask)),)))
+    journal.append(Entry({"lesions": []}, proposals=((3, Proposal(region, mask, model="click 2")),)))
     for number in range(150):
         journal.append(entry(number))
     journal.close()
@@ -70,6 +70,7 @@ def test_the_models_own_answer_is_kept_through_generations(tmp_path):
     assert list(kept) == [3]
     assert kept[3].region == region
     assert np.array_equal(kept[3].mask, mask)
+    assert kept[3].model == "click 2"
 
 
 def test_a_second_session_goes_on_in_a_new_generation(tmp_path):

@@ -30,6 +30,13 @@ class FakeStore:
         (folder / "snapshot").write_text("as it was")
 
 
+class FullStore(FakeStore):
+    """Corrections on a disk that has no room for a copy."""
+
+    def snapshot(self, folder):
+        raise OSError(28, "No space left on device")
+
+
 def verdict(adopted=True, dice=0.84):
     said = f"Dice on your corrections 0.71 -> {dice:.2f}"
     sentence = f"{said}, nothing forgotten: version 2 is active" if adopted else f"{said}, but that is no gain"
@@ -101,6 +108,15 @@ def test_an_adopted_version_is_in_use_and_one_step_goes_back(library, store):
     controller.activate(2)
     assert library.active("click") == 2
     assert not (library.root / ".training").exists()
+
+
+def test_a_full_disk_is_one_sentence(library, tmp_path):
+    session = Session()
+    controller = LearnController(session, FullStore(tmp_path / "full"), library, launch=trains(verdict()))
+    assert controller.run_to_the_end() is None
+    assert session.message.startswith("the training stopped, a file could not be read or written ([Errno 28] No space")
+    assert session.message.endswith("nothing was changed")
+    assert library.active("click") == 1
 
 
 def test_the_sentence_names_the_number_that_the_library_gave(library, store):

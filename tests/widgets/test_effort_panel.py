@@ -100,6 +100,16 @@ def test_a_click_pins_a_case_and_another_lets_it_teach(panel, services, qtbot):
     assert not any(stored.card.pinned for stored in services.store.list())
 
 
+def test_a_removed_case_teaches_no_more_and_is_kept(panel, services, qtbot):
+    (table,) = panel.findChildren(QTableWidget)
+    table.setCurrentCell(1, 1)
+    next(each for each in panel.findChildren(QPushButton) if each.text() == "Remove").click()
+    assert [stored.id for stored in services.store.list()] == ["correction-0001", "correction-0003"]
+    assert table.rowCount() == 2
+    assert (services.store.root / "removed" / "correction-0002" / "card.json").is_file()
+    assert services.session.message.startswith("correction-0002 teaches no more; it is kept in ")
+
+
 def test_the_table_is_saved_as_csv(panel, services, qtbot, tmp_path, monkeypatch):
     path = tmp_path / "took.csv"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))

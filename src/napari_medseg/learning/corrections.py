@@ -83,6 +83,15 @@ class StoredCorrection:
         """Name of its folder."""
         return self.folder.name
 
+    @property
+    def place(self) -> Path:
+        """Where the scan is: where it lay, else beside the correction or in the folder that holds it."""
+        if self.scan.path is None:
+            return self.folder / "scan.nii.gz"
+        path = Path(self.scan.path)
+        places = (path, self.folder / path.name, self.folder.parent / path.name)
+        return next((place for place in places if place.exists()), path)
+
     def load(self) -> Correction:
         """Read scan and masks.
 
@@ -117,9 +126,12 @@ class StoredCorrection:
         """The scan, recognised by its content."""
         from napari_medseg.imaging.files import read_volume, read_volumes
 
-        path = Path(self.scan.path) if self.scan.path else self.folder / "scan.nii.gz"
+        path = self.place
         if not path.exists():
-            raise LearningError(f"the scan of {self.id} is no longer at {path}: put it back or remove the correction")
+            raise LearningError(
+                f"the scan of {self.id} is no longer at {path}: put it back, or beside the correction, or remove "
+                "the correction"
+            )
         first = read_volume(path)
         if content_hash(first) == self.scan.sha256:
             return first
@@ -149,12 +161,14 @@ class CorrectionStore:
     def add(self, correction: Correction) -> Path:
         """Store a correction, all of it or nothing, and return its folder.
 
-        A newer correction of the same scan takes the place of an older one in `list`; nothing is deleted.
+        A newer correction of the same scan takes the place of an older one in `list`, pinned as that was; nothing is
+        deleted.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".adding-", dir=self.root))
         try:
             _write(temporary, correction)
+            self._stay_pinned(temporary)
             while True:
                 folder = self.root / f"{_PREFIX}{max(self._numbers(), default=0) + 1:04d}"
                 try:
@@ -178,8 +192,8 @@ class CorrectionStore:
         newest = {stored.scan.sha256: stored for stored in found}
         return tuple(found if superseded else [s for s in found if newest[s.scan.sha256] is s])
 
-    def remove(self, name: str) -> None:
-        """Delete a correction for good.
+    def remove(self, name: str) -> Path:
+        """Let a correction teach no more: it moves into the folder ``removed``, whose path is returned.
 
         Raises
         ------
@@ -189,7 +203,13 @@ class CorrectionStore:
         folder = self.root / name
         if folder.parent != self.root or not name.startswith(_PREFIX) or not folder.is_dir():
             raise LearningError(f"there is no correction '{name}' in {self.root}")
-        shutil.rmtree(folder)
+        kept = self.root / "removed" / name
+        kept.parent.mkdir(exist_ok=True)
+        number = 2
+        while kept.exists():
+            kept = kept.with_name(f"{name}-{number}")
+            number += 1
+        return folder.rename(kept)
 
     def pin(self, name: str, pinned: bool = True) -> None:
         """Keep a case out of training: new versions must never get worse on it."""
@@ -205,7 +225,15 @@ class CorrectionStore:
         for stored in self.list():
             if names is None or stored.id in names:
                 shutil.copytree(stored.folder, copy.root / stored.id)
+                if stored.scan.path is not None:
+                    scan = stored.scan.model_copy(update={"path": str(stored.place)})
+                    _write_model(copy.root / stored.id / "scan.json", scan)
         return copy
+
+    def _stay_pinned(self, folder: Path) -> None:
+        scan, card = _read(folder / "scan.json", ScanReference), _read(folder / "card.json", CorrectionCard)
+        if any(stored.card.pinned and stored.scan.sha256 == scan.sha256 for stored in self.list()):
+            _write_model(folder / "card.json", card.model_copy(update={"pinned": True}))
 
     def _numbers(self) -> set[int]:
         digits = (p.name.removeprefix(_PREFIX) for p in self.root.glob(f"{_PREFIX}*"))

@@ -14,6 +14,7 @@ _INVERTED_BORDER = 0.8
 _INVERTED_PART = 0.5
 _MOST_DRIFT = 0.15
 _SPREAD = 0.06
+_TOLD = 0.005
 _A_CLICK = 0.04  # part of the Dice that a click is worth which the new version no longer needs
 
 
@@ -40,7 +41,8 @@ def decide(
     held_out : str
         What the figures were measured on, for a person.
     n_held_out : int
-        How many cases that were: the mean of few varies by chance, and chance is no reason to refuse.
+        How many cases that were: the mean of few varies by chance, and what may be chance is no reason to refuse,
+        as long as something else gains as much.
     inverted : str
         Why the masks look inverted, if they do.
     version : int
@@ -49,7 +51,8 @@ def decide(
     headline_before, headline_after = headline(before, after)
     gain = max(_gain(before, after))
     reasons = [inverted] if inverted else []
-    tolerated = settings.largest_loss + _SPREAD / max(1, n_held_out) ** 0.5
+    chance = settings.largest_loss + _SPREAD / max(1, n_held_out) ** 0.5
+    tolerated = max(0.0, min(chance, gain))  # nothing may lose more than something else gains
     if _drop(before.one_click, after.one_click) > tolerated:
         reasons.append(f"one click would reach {after.one_click or 0:.2f} instead of {before.one_click:.2f}")
     if _drop(before.automatic, after.automatic) > tolerated:
@@ -64,7 +67,8 @@ def decide(
     adopted = not reasons
     numbers = f"Dice on your corrections {headline_before:.2f} -> {headline_after:.2f}"
     if adopted:
-        sentence = f"{numbers}, nothing forgotten: version {version} is active{_aside(before, after)}"
+        price = _price(before, after, settings.largest_loss)
+        sentence = f"{numbers}, {price}: version {version} is active{_aside(before, after)}"
     else:
         sentence = f"{numbers}, but {' and '.join(reasons)}: nothing was changed, the old version stays active"
     return Verdict(
@@ -137,6 +141,16 @@ def _worse_pinned(before: Mapping[str, float], after: Mapping[str, float], large
 
 def _drop(before: float | None, after: float | None) -> float:
     return 0.0 if before is None else before - (after or 0.0)
+
+
+def _price(before: Figures, after: Figures, largest_loss: float) -> str:
+    """What an adopted version paid for its gain."""
+    prices = []
+    if _drop(before.kept, after.kept) > largest_loss:
+        prices.append(f"labels that it knew agree to {after.kept or 0:.2f} with what they were")
+    if _drop(before.one_click, after.one_click) >= _TOLD:
+        prices.append(f"after one click {before.one_click:.2f} -> {after.one_click or 0:.2f}")
+    return " and ".join(prices) or "nothing forgotten"
 
 
 def _aside(before: Figures, after: Figures) -> str:

@@ -40,7 +40,6 @@ class Practice:
         self.lesson, self.trainer = lesson, trainer
         self._materials: dict[bool, Material] = {}
         self._features: dict[tuple[bool, int], tuple[Tensor, Patches]] = {}
-        self._is_exact = lesson.dtype is torch.float32
         self._team = present_team()
 
     def step(self, *, with_held_out: bool) -> float:
@@ -61,7 +60,7 @@ class Practice:
                 if self._is_exact:
                     raise
                 # Low precision overflows now and then: the same step, and all later ones, in 32 bits.
-                self._is_exact = True
+                self.trainer.progress.is_exact = True
                 self.trainer.optimiser.forget_gradients()
                 self._features.clear()
             except (RuntimeError, MemoryError) as error:
@@ -70,6 +69,10 @@ class Practice:
                 self._make_smaller(error)
             else:
                 return loss
+
+    @property
+    def _is_exact(self) -> bool:
+        return self.lesson.dtype is torch.float32 or self.trainer.progress.is_exact
 
     def _gradients(self, material: Material, with_held_out: bool) -> float:
         settings, step = self.lesson.settings, self.trainer.progress.step

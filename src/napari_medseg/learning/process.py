@@ -20,7 +20,7 @@ from napari_medseg.learning.class_reports import ClassReport
 from napari_medseg.learning.reports import Report
 
 AnyReport = TypeVar("AnyReport", Report, ClassReport)
-POLITE = 10
+POLITE, _MOST_POLITE = 10, 19
 _GRACE_S = 3.0
 _POLL_S = 0.1
 _STOPPED = {
@@ -124,7 +124,8 @@ def _started(command: list[str], noise: IO[bytes]) -> subprocess.Popen[bytes]:
         raise JobFailed(f"the training process could not be started ({error}): install napari-medseg again") from error
     if hasattr(os, "setpriority"):
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, POLITE)
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, process.pid, min(_MOST_POLITE, own + POLITE))
     return process
 
 

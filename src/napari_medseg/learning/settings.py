@@ -28,13 +28,16 @@ class Strategy(str, Enum):
 
 
 _TITLES = {
-    Strategy.AUTO: ("Automatic", "Chooses layers, learning rate and length by the number of corrected cases."),
+    Strategy.AUTO: (
+        "Automatic",
+        "Every layer learns at a rate that was measured best; the more corrected cases, the longer.",
+    ),
     Strategy.HEAD: (
         "Last layer only",
         "Quick: all features stay as they are. Enough for classes, and for labels that the model nearly knows.",
     ),
     Strategy.GRADUAL: ("Layer by layer", "Starts with the last layer; deeper ones join one by one."),
-    Strategy.FULL: ("All layers", "Every layer learns, with a small learning rate: for many cases."),
+    Strategy.FULL: ("All layers", "Every layer learns, at a smaller learning rate than by Automatic."),
     Strategy.FEATURES: (
         "Features only",
         "Fits a small classifier to the model's features in seconds: for classes, and labels it nearly knows.",

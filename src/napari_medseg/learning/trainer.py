@@ -43,6 +43,8 @@ class Progress:
         Time spent so far.
     figures : dict
         Figures that were measured on the way, by name.
+    is_exact : bool
+        Whether low precision overflowed, and all steps since are taken in 32 bits.
     """
 
     run: str
@@ -50,6 +52,7 @@ class Progress:
     patch: tuple[int, int, int] = (64, 64, 64)
     seconds: float = 0.0
     figures: dict[str, Any] = field(default_factory=dict)
+    is_exact: bool = False
 
 
 class Trainer:

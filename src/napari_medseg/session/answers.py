@@ -60,18 +60,24 @@ def answer_of(model: Segments, request: Request, label_map: LabelMap, seconds: f
         raise ModelError(
             f"The model answered on a {label_map.data.shape} grid, the scan has {shape}: choose another model."
         )
+    by = full_name(model)
     if request.prompts:
-        proposals = _proposals(label_map.data, request.label, label_map.confidence)
+        proposals = _proposals(label_map.data, request.label, label_map.confidence, by)
         return Answer(model, proposals, {}, seconds, label_map.warnings)
     found: dict[int, Proposal] = {}
     for value in values_in(label_map.data):
-        found.update(_proposals(label_map.data == value, value, label_map.confidence))
+        found.update(_proposals(label_map.data == value, value, label_map.confidence, by))
     return Answer(model, found, dict(model.labels), seconds, label_map.warnings)
 
 
-def _proposals(mask: NDArray[Any], label: int, confidence: Confidence | None) -> dict[int, Proposal]:
+def full_name(model: Segments) -> str:
+    """Name and version."""
+    return f"{model.name} {model.version}"
+
+
+def _proposals(mask: NDArray[Any], label: int, confidence: Confidence | None, by: str) -> dict[int, Proposal]:
     region = bounding_region(mask)
-    return {} if region is None else {label: Proposal(region, mask[region] > 0, confidence)}
+    return {} if region is None else {label: Proposal(region, mask[region] > 0, confidence, by)}
 
 
 def needs_click(model: Segments) -> str:

@@ -63,7 +63,7 @@ class CompareController:
 
     def means(self) -> tuple[MeanEffort, ...]:
         """What a case took on average, by the version that proposed."""
-        return mean_efforts(efforts(self.store.list(superseded=True)))
+        return mean_efforts(self.cases())
 
     def pin(self, correction: str, pinned: bool) -> None:
         """Never let a version in that gets worse on this case, or let the case teach again."""
@@ -74,6 +74,16 @@ class CompareController:
             return
         what = "pinned: no new version may get worse on it" if pinned else "no longer pinned: it teaches again"
         self.session.message = f"{correction} is {what}."
+        self.changed.emit()
+
+    def remove(self, correction: str) -> None:
+        """Let a case teach no more; its folder is kept."""
+        try:
+            kept = self.store.remove(correction)
+        except (MedSegError, OSError) as error:
+            self.session.message = str(error)
+            return
+        self.session.message = f"{correction} teaches no more; it is kept in {kept.parent}."
         self.changed.emit()
 
     def export(self, path: Path) -> None:

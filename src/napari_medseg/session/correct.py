@@ -14,6 +14,7 @@ from psygnal import Signal
 
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.provenance import has_changed
+from napari_medseg.session.answers import full_name
 from napari_medseg.session.lesions import Region
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
@@ -134,7 +135,7 @@ class CorrectController:
             raise MedSegError("There is no lesion to accept: click on one, or paint it.")
         if not reviewed:
             raise MedSegError("No slice is reviewed yet: press R on the slices that are right, or mark all of them.")
-        lesions, model = self.session.lesions, self.session.model
+        lesions = self.session.lesions
         corrected = work.label_map(lesions)
         fields = {
             "volume": work.volume,
@@ -143,10 +144,19 @@ class CorrectController:
             "axis": work.axis,
             "corrected_voxels": work.labels.locked.copy(),
             "prompts": tuple(prompt for lesion in lesions for prompt in lesion.prompts),
-            "model": f"{model.name} {model.version}" if model is not None else self.session.model_name,
+            "model": self._proposer(lesions),
             "seconds": round(work.seconds, 1),
         }
         return partial(_make_correction, work, lesions, fields)
+
+    def _proposer(self, lesions: tuple[Any, ...]) -> str:
+        """The version that proposed last; where all was painted by hand, the one that could have."""
+        proposers = [
+            lesion.proposal.model for lesion in lesions if lesion.proposal is not None and lesion.proposal.model
+        ]
+        if proposers:
+            return str(proposers[-1])
+        return self.session.model_name if self.session.model is None else full_name(self.session.model)
 
     def _add(self, make: Callable[[], Any], _ticket: Ticket) -> Path:
         """Runs in the worker."""

@@ -237,7 +237,12 @@ def pack(entry: Entry) -> bytes:
             for patch, blob in zip(entry.patches, blobs, strict=True)
         ],
         "proposals": [
-            {"label": label, "region": [[span.start, span.stop] for span in answer.region], "bytes": len(blob)}
+            {
+                "label": label,
+                "model": answer.model,
+                "region": [[span.start, span.stop] for span in answer.region],
+                "bytes": len(blob),
+            }
             for (label, answer), blob in zip(entry.proposals, answers, strict=True)
         ],
     }
@@ -269,7 +274,7 @@ def unpack(payload: bytes, shape: tuple[int, int, int]) -> Entry:
         region = _region(box["region"], shape)
         inside = _size_of(region)
         raw = _inflated(payload[at : at + box["bytes"]], (int(np.prod(inside)) + 7) // 8)
-        proposals.append((int(box["label"]), Proposal(region, _bits(raw, inside))))
+        proposals.append((int(box["label"]), Proposal(region, _bits(raw, inside), model=str(box.get("model", "")))))
         at += box["bytes"]
     return Entry(about["table"], tuple(patches), bool(about["whole"]), tuple(proposals))
 

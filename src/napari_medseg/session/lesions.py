@@ -24,11 +24,12 @@ Region = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposal:
-    """What the model alone answered for a lesion: a mask inside a box of the scan, and how sure it was round it."""
+    """What a model alone answered for a lesion: a mask inside a box of the scan, and how sure it was round it."""
 
     region: Region
     mask: NDArray[np.bool_]
     confidence: Confidence | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from psygnal import Signal
 
-from napari_medseg.errors import Cancelled, MedSegError
+from napari_medseg.errors import Cancelled, JobFailed, MedSegError
 from napari_medseg.learning.class_reports import ClassReport, ClassVerdict
 from napari_medseg.learning.reports import Report, Verdict
 from napari_medseg.models.library import Library
@@ -229,6 +229,12 @@ class TrainingController(ABC):
                     shutil.rmtree(out, ignore_errors=True)
                 run.messages.put(lambda report=report: self._on_report(report))  # type: ignore[misc]
             run.messages.put(self._on_ended)
+        except OSError as error:
+            told = JobFailed(
+                f"the training stopped, a file could not be read or written ({error}): nothing was changed"
+            )
+            told.__cause__ = error
+            run.messages.put(lambda error=told: self._on_failed(error))  # type: ignore[misc]
         except Exception as error:
             run.messages.put(lambda error=error: self._on_failed(error))  # type: ignore[misc]
 

@@ -60,6 +60,7 @@ class EffortPanel(QWidget):
         self._look = look
         self._plot.set_look(look)
         self._compare.setIcon(icon("eye", look.text, off=look.faint))
+        self._remove.setIcon(icon("trash", look.text, off=look.faint))
         self._save.setIcon(icon("save", look.text, off=look.faint))
         if self._body.isVisible():
             self.draw()
@@ -73,7 +74,8 @@ class EffortPanel(QWidget):
         fit_rows(self._table, _MOST_ROWS)
         self._empty.setVisible(not self._cases)
         self._plot.show_means(self.controller.means())
-        self._save.setEnabled(bool(self._cases))
+        for each in (self._save, self._remove):
+            each.setEnabled(bool(self._cases))
         self._compare.setEnabled(bool(self._cases) and self.controller.versions() is not None)
 
     def _build(self) -> None:
@@ -88,6 +90,8 @@ class EffortPanel(QWidget):
             "Compare versions", "Show what the old and the new version answer on the selected case, side by side"
         )
         self._compare.clicked.connect(lambda: self.controller.compare(self.selected))
+        self._remove = button("Remove", "Let the selected case teach no more; its folder is kept, in 'removed'")
+        self._remove.clicked.connect(lambda: self.controller.remove(self.selected))
         self._save = button("Save as CSV", "One line a correction: seconds, voxels, clicks, version")
         self._save.clicked.connect(self._on_save)
         body = QVBoxLayout(self._body)
@@ -95,7 +99,7 @@ class EffortPanel(QWidget):
         body.setSpacing(GAP)
         for widget in (self._empty, self._table):
             body.addWidget(widget)
-        body.addLayout(row(self._compare, self._save, stretch=0))
+        body.addLayout(row(self._compare, self._remove, self._save, stretch=0))
         body.addWidget(self._plot)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
