@@ -9,6 +9,7 @@ from learning_phantom import SHAPE, phantom
 
 from napari_medseg.errors import LearningError
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.learning.adam import Adam
 from napari_medseg.learning.cases import choose_grid, choose_patch, match_outputs, prepare, with_old_answers
 from napari_medseg.learning.click_lessons import draw_click_views
 from napari_medseg.learning.correction import Correction
@@ -325,6 +326,19 @@ class TestMixing:
         assert torch.equal(none.label_body.stem.weight, new.label_body.stem.weight)
         x = torch.randn(1, 7, 16, 16, 16)
         assert torch.equal(none.segment_labels(x), new.segment_labels(x))
+
+
+class TestAdam:
+    def test_without_a_gradient_of_the_loss_weights_go_back_to_the_old_ones(self):
+        old, weights = torch.zeros(3), torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.0]))
+        for pull, left in ((0.0, 1.0), (5.0, (1 - 0.1 * 5.0) ** 3)):
+            with torch.no_grad():
+                weights.copy_(torch.tensor([1.0, -2.0, 0.0]))
+            adam = Adam({"w": weights}, {"w": old}, pull)
+            for _ in range(3):
+                weights.grad = torch.zeros(3)
+                adam.step({"w": 0.1})
+            torch.testing.assert_close(weights.detach(), left * torch.tensor([1.0, -2.0, 0.0]))
 
 
 class TestGate:

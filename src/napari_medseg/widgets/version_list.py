@@ -30,6 +30,9 @@ class VersionList(QWidget):
         self._drawn: tuple[VersionRow, ...] = ()
         self._back = button("Roll back", "Use the version again that was in use before")
         self._back.clicked.connect(controller.roll_back)
+        self._all = button("", "Show the older versions too")
+        self._all.setCheckable(True)
+        self._all.toggled.connect(self._fill)
         self._versions, heading = QVBoxLayout(), dim("Versions")
         self._versions.setSpacing(2)
         layout = QVBoxLayout(self)
@@ -37,6 +40,7 @@ class VersionList(QWidget):
         layout.setSpacing(GAP)
         layout.addLayout(row(heading, self._back, stretch=0))
         layout.addLayout(self._versions)
+        layout.addWidget(self._all)
 
     def set_look(self, look: Look) -> None:
         """Redraw in the theme's colours."""
@@ -51,12 +55,18 @@ class VersionList(QWidget):
         if rows == self._drawn:
             return
         self._drawn = rows
+        n_older = len(rows) - len(_newest(rows))
+        self._all.setText(f"{n_older} older version{'s' if n_older > 1 else ''}")
+        self._all.setVisible(n_older > 0)
+        self._fill()
+
+    def _fill(self) -> None:
         while (item := self._versions.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
                 widget.setParent(None)
                 widget.deleteLater()
-        for version in _shown(rows):
+        for version in self._drawn if self._all.isChecked() else _newest(self._drawn):
             self._versions.addWidget(self._version(version))
 
     def _version(self, version: VersionRow) -> QWidget:
@@ -87,7 +97,7 @@ class VersionList(QWidget):
         return line
 
 
-def _shown(rows: tuple[VersionRow, ...]) -> tuple[VersionRow, ...]:
+def _newest(rows: tuple[VersionRow, ...]) -> tuple[VersionRow, ...]:
     """The newest versions, and the active one whatever its age."""
     newest = rows[:_SHOWN_VERSIONS]
     return newest + tuple(version for version in rows[_SHOWN_VERSIONS:] if version.is_active)
