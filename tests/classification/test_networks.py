@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from napari_medseg.errors import ModelError
 from napari_medseg.networks.channels import POSITIVE, PREVIOUS
 from napari_medseg.networks.click_unet import ClickUNet, unfold
-from napari_medseg.networks.encoder import ImageEncoder, fold, n_pooled, pooled
+from napari_medseg.networks.encoder import ImageEncoder, ResidualBlock, fold, n_pooled, pooled
 from napari_medseg.networks.image_classifier import ImageClassifier, histogram
 from napari_medseg.networks.registry import build
 from napari_medseg.networks.siamese import SiameseNetwork
@@ -29,6 +30,25 @@ def test_the_encoder_is_the_click_networks() -> None:
     assert torch.equal(unfold(fold(x)), x)
     for own, theirs in zip(encoder(x), click.features(x)[0], strict=True):
         torch.testing.assert_close(own, theirs)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_gradients_in_16_bits_are_those_of_32_bits(depth: int) -> None:
+    torch.manual_seed(0)
+    block, x = ResidualBlock(3, 32, 32), torch.randn(4, 32, depth, 4, 4)
+
+    def gradients(low: bool) -> list[Tensor]:
+        block.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            answer = block(x)
+        answer.float().square().mean().backward()
+        return [p.grad.clone() for p in block.parameters() if p.grad is not None]
+
+    for _ in range(4):
+        garbage = [torch.full((200_000,), float("nan")) for _ in range(4)]  # memory that somebody else wrote
+        del garbage
+        for low, exact in zip(gradients(low=True), gradients(low=False), strict=True):
+            assert float((low - exact).norm()) < 0.2 * float(exact.norm())
 
 
 def test_in_two_dimensions_it_answers_as_for_a_scan_that_does_not_change_along_z() -> None:
