@@ -25,6 +25,10 @@ SHAPE = (18, 22, 14)
 # x and y are flipped and the spacing differs along each axis, as a scanner writes it.
 AFFINE = np.array([[-1.2, 0, 0, 11.0], [0, -0.9, 0, 8.0], [0, 0, 2.5, -16.0], [0, 0, 0, 1.0]])
 CENTRE_IJK = (6, 9, 7)
+COMMANDS = (
+    "demo", "segment", "convert", "fine-tune", "evaluate", "corrections", "compare", "classify", "similar",
+    "train-classifier", "models", "train-click-model", "train-siamese",
+)  # fmt: skip
 
 
 def _ball(radius_mm: float, centre: tuple[int, int, int] = CENTRE_IJK) -> np.ndarray:
@@ -359,7 +363,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert stopped.value.code == 0
     said = capsys.readouterr().out
-    for name in ("demo", "segment", "fine-tune", "evaluate", "models", "train-click-model"):
+    for name in COMMANDS:
         assert f"\n  {name} " in said
 
 
@@ -373,7 +377,7 @@ def test_the_demo_without_a_display_is_told_and_says_where_its_pictures_are(monk
     assert "1. Opened story" in told
 
 
-@pytest.mark.parametrize("name", ["demo", "segment", "fine-tune", "evaluate", "models", "train-click-model"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([name, "--help"])

@@ -75,17 +75,19 @@ def write(folder: Path, found: FollowUp) -> list[Path]:
 
 
 def _lines(rows: tuple[Row, ...]) -> list[list[str]]:
-    lines = [["lesion", "state", "prior (ml)", "now (ml)", "%", "long (mm)", "short (mm)", "long %", "note"]]
+    has_scores = any(row.change_score is not None for row in rows)
+    headings = ["lesion", "state", "prior (ml)", "now (ml)", "%", "long (mm)", "long %", "short (mm)", "short %"]
+    lines = [[*headings, *(["score"] if has_scores else []), "note"]]
     for row in rows:
         told = row.as_json()
-        size = {
-            key: f"{told[f'prior_{key}_mm'] or 0:.1f} > {told[f'current_{key}_mm'] or 0:.1f}"
-            for key in ("long", "short")
-        }
-        longer = _number(row.long_percent, "+.0f")
+        long_mm, short_mm = (
+            f"{told[f'prior_{key}_mm'] or 0:.1f} > {told[f'current_{key}_mm'] or 0:.1f}" for key in ("long", "short")
+        )
+        score = [_number(row.change_score, ".3f")] if has_scores else []
         lines.append(
             [row.name, row.state.value, _number(row.prior_ml, ".2f"), _number(row.current_ml, ".2f"),
-             _number(row.volume_percent, "+.0f"), size["long"], size["short"], longer, row.note]
+             _number(row.volume_percent, "+.0f"), long_mm, _number(row.long_percent, "+.0f"), short_mm,
+             _number(row.short_percent, "+.0f"), *score, row.note]
         )  # fmt: skip
     return lines
 

@@ -167,3 +167,7 @@ def test_lesions_of_2d_images_are_not_compared_with_those_of_volumes(library, ma
     library.add(Subject.at(flat, tuple(flat.position_of((0.0, 9.0, 9.0)))), "flat")
     with pytest.raises(ModelError, match="holds no other lesion yet"):
         find_similar(matcher, library, lesion())
+    for k in (8.0, 10.0):
+        library.add(Subject.at(flat, tuple(flat.position_of((0.0, 9.0, k)))), "flat")
+    with pytest.raises(ModelError, match="'bright 0' is a single 2-D image: open a volume"):
+        find_similar(matcher, library, Subject.at(flat, tuple(flat.position_of((0.0, 9.0, 9.0)))))

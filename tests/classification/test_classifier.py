@@ -17,6 +17,7 @@ from napari_medseg.classification.features import FeatureCache, describe_all
 from napari_medseg.classification.heads import fit_head
 from napari_medseg.classification.write import write_map
 from napari_medseg.errors import ImagingError, ModelError
+from napari_medseg.learning.train_classifier import train_classifier
 from napari_medseg.models.card import Card, ClassifierInput
 from napari_medseg.models.checkpoint import Checkpoint, save_checkpoint
 from napari_medseg.networks.registry import build
@@ -80,6 +81,29 @@ def test_saliency_lies_on_the_scan_and_changes_with_the_weights(task, subjects) 
     assert np.array_equal(first.data, again.data)
     # Sanity check of Adebayo et al., NeurIPS 2018: an explanation must depend on what was learned.
     assert not np.allclose(first.data, randomised.data, atol=0.05)
+
+
+@pytest.mark.parametrize("task", ["lesion", "image"])
+def test_saliency_lights_what_was_learned_and_changes_with_the_weights(task, lesion, image, tmp_path) -> None:
+    make, kinds = {"lesion": lesion, "image": image}[task], ["bright", "dark"] * 2
+    subjects = [make(kind, seed=k) for k, kind in enumerate(kinds)]
+    assert list(train_classifier(subjects, kinds, strategy="features", out=tmp_path))
+    own, subject = load_classifier(tmp_path), make("bright", seed=50)
+    learned = saliency(own, subject, "bright").data
+    y, x = np.indices((28, 36))
+    spot = subject.marked() if task == "lesion" else ((y - 8) ** 2 + (x - 25) ** 2 < 30)[None]
+    assert learned[spot].mean() > 2 * learned.mean()
+    before = {name: value.clone() for name, value in own.network.state_dict().items()}
+    for part in (own.network.encoder, own.network.head):
+        # Sanity check of Adebayo et al., NeurIPS 2018: an explanation must depend on what was learned.
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for weight in part.parameters():
+                weight.copy_(torch.randn_like(weight) * weight.std().nan_to_num(1.0))
+        randomised = saliency(own, subject, "bright").data
+        seen = (learned > 0) | (randomised > 0)
+        assert np.corrcoef(learned[seen], randomised[seen])[0, 1] < 0.6
+        own.network.load_state_dict(before)
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c"])

@@ -13,6 +13,8 @@ from napari_medseg.classification.crops import crop, place_back
 from napari_medseg.classification.excerpt import excerpt, thumbnail
 from napari_medseg.errors import ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.learning.class_cases import choose_input
+from napari_medseg.learning.class_settings import ClassTraining
 from napari_medseg.models.card import ClassifierInput
 from napari_medseg.networks.channels import BOX, IMAGE, POSITIVE, PREVIOUS, VALID, WINDOW
 
@@ -98,6 +100,17 @@ def test_another_kind_or_dimensionality_is_refused_in_one_sentence(of, task, dim
     with pytest.raises(ModelError, match=says) as caught:
         crop(subject, ClassifierInput(task=task, size=32), dims=dims)
     assert "\n" not in str(caught.value)
+
+
+def test_a_lone_picture_is_no_study_of_stacks(image, study) -> None:
+    flat = replace(image().scans[0], modality="MR")
+    stacks = choose_input([study(seed=k) for k in range(2)], ClassTraining())
+    with pytest.raises(ModelError, match="learned stacks of slices and 'bright 0' is a single 2-D image") as caught:
+        crop(Subject.study(flat), stacks, dims=2)
+    assert "\n" not in str(caught.value)
+    assert len(crop(Subject.study(flat, study().scans[0]), stacks, dims=2).places) == 10, "one scan may be a picture"
+    pairs = choose_input([Subject.study(flat, flat)] * 2, ClassTraining())
+    assert len(crop(Subject.study(flat), pairs, dims=2).places) == 1, "one of two radiographs"
 
 
 def test_subjects_refuse_what_cannot_be_looked_at(lesion) -> None:

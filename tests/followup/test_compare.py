@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,8 @@ def test_the_command_writes_table_maps_and_registered_prior(files, registered, t
     assert told["counts"] == {"stable": 1, "grown": 1, "shrunk": 1, "new": 1, "resolved": 1}
     rows = list(csv.DictReader((tmp_path / "out" / "lesions.csv").read_text().splitlines()))
     assert [row["state"] for row in rows] == ["stable", "grown", "shrunk", "new", "resolved"]
+    assert float(rows[1]["short_percent"]) == pytest.approx(50.0, abs=15.0)
+    assert rows[3]["short_percent"] == ""
     grid = nib.load(current)
     for name in ("prior_registered", "change", "change_mask"):
         written = nib.load(tmp_path / "out" / f"{name}.nii.gz")
@@ -151,3 +154,25 @@ def test_the_command_writes_table_maps_and_registered_prior(files, registered, t
     assert "--volume-percent cannot be -3" in capsys.readouterr().err
     assert main(["compare", prior, prior]) == 1
     assert "are the same scan" in capsys.readouterr().err
+
+
+def printed(capsys) -> list[dict[str, str]]:
+    """Lines of the table by heading, without their notes."""
+    heading, *lines = (re.split(r" {2,}", line) for line in capsys.readouterr().out.splitlines()[:6])
+    return [dict(zip(heading[:-1], line, strict=False)) for line in lines]
+
+
+def test_the_command_prints_short_axes_and_the_scores_of_the_bundled_network(files, registered, capsys) -> None:
+    prior, current, prior_mask, current_mask = map(str, files)
+    words = ["compare", prior, current, "--prior-mask", prior_mask, "--current-mask", current_mask]
+    assert main(words) == 0
+    rows = {row["state"]: row for row in printed(capsys)}
+    assert "score" not in rows["grown"], "nobody asked for it"
+    assert int(rows["grown"]["short %"]) == pytest.approx(50, abs=15)
+    assert int(rows["shrunk"]["short %"]) == pytest.approx(-33, abs=15)
+    assert rows["new"]["short %"] == "–"
+    assert main([*words, "--score"]) == 0
+    scores = {row["state"]: float(row["score"]) for row in printed(capsys)}
+    assert set(scores) == set(LESIONS)
+    assert all(0.0 <= score <= 1.0 for score in scores.values())
+    assert scores["stable"] < max(scores.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,10 +63,23 @@ def test_every_state_with_its_figures() -> None:
     grown = rows_of(prior, current)[1]
     assert grown.volume_percent == pytest.approx(125.0)
     assert grown.as_json()["prior_ml"] == pytest.approx(0.064)
+    assert grown.long_percent == pytest.approx(50.0, abs=12.0)
+    assert grown.short_percent == pytest.approx(50.0, abs=12.0)
     assert rows_of(prior, current, volume_percent=200.0)[1].state is State.STABLE
     by_diameter = rows_of(prior, current, criterion="diameter", growth_mm=1.0)
     assert [row.state for row in by_diameter][:3] == [State.STABLE, State.GROWN, State.SHRUNK]
     assert rows_of(prior, current, criterion="diameter")[1].state is State.STABLE
+
+
+def test_the_short_axis_changes_on_its_own() -> None:
+    prior = drawn((slice(2, 4), slice(4, 24), slice(4, 10)), box(6, 30, 40))
+    current = drawn((slice(2, 4), slice(4, 24), slice(4, 13)))
+    wider, gone = rows_of(prior, current)
+    assert wider.short_percent == pytest.approx(50.0, abs=12.0)
+    assert abs(wider.long_percent) < 10.0
+    assert wider.as_json()["short_percent"] == pytest.approx(wider.short_percent, abs=0.05)
+    assert gone.short_percent is None
+    assert replace(wider, state=State.PROPOSED).short_percent is None
 
 
 def test_splits_and_merges_are_named() -> None:

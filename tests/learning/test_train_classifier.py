@@ -84,6 +84,41 @@ def test_features_of_a_frozen_encoder_tell_images_apart(head: Head) -> None:
     assert 0.5 < answer.probabilities["dark"] < 1.0
 
 
+@pytest.mark.parametrize("head", [Head.WORDS, Head.NEAREST_MEAN])
+def test_many_cases_leave_a_fitted_last_layer_fitted(head: Head) -> None:
+    subjects, answers = cases(image, 40)
+    _, result = run(subjects, answers, settings=ClassTraining(head=head, n_words=8))
+    assert result.checkpoint.card.training["strategy"] == "features"
+    assert result.verdict.after.auc > 0.95
+    if head is Head.WORDS:
+        assert result.checkpoint.network.words.any()
+
+
+def test_a_vocabulary_stays_one_in_the_next_version_and_is_not_made_of_another_last_layer() -> None:
+    subjects, answers = cases(image, 12)
+    _, words = run(subjects, answers, settings=ClassTraining(head=Head.WORDS, n_words=8))
+    _, again = run(*cases(image, 40, first=20), start=Classifier(words.checkpoint))
+    assert again.checkpoint.card.training["strategy"] == "features"
+    assert again.checkpoint.card.training["settings"]["head"] == "words"
+    _, plain = run(subjects, answers)
+    for head in (Head.WORDS, Head.NEIGHBOURS):
+        with pytest.raises(LearningError, match=f"has no last layer '{head}': train a new classifier"):
+            run(subjects, answers, start=Classifier(plain.checkpoint), settings=ClassTraining(head=head))
+
+
+@pytest.mark.parametrize("head", [Head.WORDS, Head.SVM, Head.NEAREST_MEAN])
+def test_a_last_layer_that_cannot_be_had_is_refused_in_one_sentence(head: Head) -> None:
+    settings = QUICK.model_copy(update={"head": head})
+    for strategy in ("head", "gradual", "full"):
+        with pytest.raises(LearningError, match=f"'{head}' is fitted, not learned by steps: choose the strategy feat"):
+            run(*cases(image, 8), strategy=strategy, settings=settings)
+    with pytest.raises(LearningError, match=f"'{head}' is fitted to a pretrained encoder"):
+        run(*cases(image, 8), settings=settings.model_copy(update={"start": "scratch"}))
+    for strategy in ("auto", "features"):
+        with pytest.raises(LearningError, match=f"a classifier of studies has no last layer '{head}'"):
+            run(*cases(study, 8), strategy=strategy, settings=settings)
+
+
 @pytest.mark.parametrize(("make", "strategy"), [(image, "gradual"), (lesion, "full"), (study, "head")])
 def test_every_kind_of_case_is_learned(make, strategy, tmp_path: Path) -> None:
     subjects, answers = cases(make, 12)
@@ -258,6 +293,22 @@ def test_the_command_line_trains_classifies_reports_and_rolls_back(table: Path, 
     assert main(["models", "rollback", "spots"]) == 0
     assert main(["models", "list"]) == 0
     assert "bright, dark" in capsys.readouterr().out
+
+
+def test_the_map_of_a_study_is_of_the_scan_that_decided(tmp_path: Path, capsys) -> None:
+    run(*cases(study, 16), settings=ClassTraining(size=32, steps=80), out=tmp_path / "model")
+    paths = []
+    for kind, n_slices in (("dark", 6), ("bright", 5)):
+        data = study(kind, 1).scans[0].data[:n_slices]
+        paths.append(tmp_path / f"{kind}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(data.T, np.diag([1.0, 1.2, 2.5, 1.0])), paths[-1])
+    out = tmp_path / "map.nii.gz"
+    words = ["classify", *map(str, paths), "--model", str(tmp_path / "model"), "--saliency", str(out)]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["deciding_slice"]["scan"] == 1
+    assert nibabel.load(out).shape[2] == 5
+    assert main(words) == 0
+    assert f"{out}: written, of bright.nii.gz" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QLineEdit, QTableWidget
+from qtpy.QtWidgets import QAbstractButton, QDoubleSpinBox, QLineEdit, QTableWidget
 
 from napari_medseg.imaging.files import write_label_map
 from napari_medseg.imaging.volume import LabelMap
@@ -97,6 +97,67 @@ def test_a_file_against_a_folder_is_refused(page, folders):
 def test_without_a_classifier_the_step_says_what_to_do(page):
     assert page.steps["Classifier"].hint == "Train a classifier first."
     assert not page.steps["Classifier"].is_open
+
+
+@pytest.fixture
+def lesion_classifier():
+    """An untrained classifier of lesions that has learned from one of four cases of three patients."""
+    import torch
+
+    from napari_medseg.classification import CaseLibrary, Classifier, Subject
+    from napari_medseg.classification.learned import case_mark
+    from napari_medseg.imaging.volume import Volume
+    from napari_medseg.models.card import Card, ClassifierInput
+    from napari_medseg.models.checkpoint import Checkpoint
+    from napari_medseg.models.library import Library
+    from napari_medseg.networks.image_classifier import ImageClassifier
+
+    torch.manual_seed(0)
+    network = ImageClassifier(widths=(8, 8, 8, 8)).eval()
+    card = Card(
+        name="lesion-classifier",
+        architecture="image_classifier",
+        config=network.config,
+        labels={0: "benign", 1: "malignant"},
+        looks_at=ClassifierInput(task="lesion", size=16, extent_mm=20.0),
+    )
+    cases, mask = CaseLibrary(), np.zeros((7, 14, 18), np.uint8)
+    mask[2:5, 4:8, 5:9] = 1
+    for seed, patient in enumerate(("P0", "P0", "P1", "P2")):
+        scan = Volume(np.random.default_rng(seed).normal(size=mask.shape).astype(np.float32), AFFINE, f"scan {seed}")
+        subject = Subject.lesion(scan, LabelMap(mask, AFFINE), patient=patient)
+        cases.add(subject, "malignant" if seed % 2 else "benign")
+    first = Classifier(Checkpoint(network, card)).crop(cases.list()[0].subject())
+    library = Library()
+    known = card.model_copy(update={"data": [case_mark(first.inputs)]})
+    library.activate("lesion-classifier", library.add("lesion-classifier", Checkpoint(network, known)))
+
+
+def test_asking_the_classifier_shows_figures_of_patients_that_it_does_not_know(lesion_classifier, page, qtbot):
+    [threshold] = [each for each in page.findChildren(QDoubleSpinBox) if each.accessibleName() == "Threshold"]
+    assert threshold.value() == 0.5
+    assert "With more than two it does not apply" in threshold.toolTip()
+    if not page.steps["Classifier"].is_open:
+        press(page, qtbot, "Classifier")
+    threshold.setValue(0.99)
+    press(page, qtbot, "Ask the classifier")
+    qtbot.waitUntil(lambda: page.window_shown is not None, timeout=20_000)
+    evaluated = page.window_shown.evaluated
+    assert evaluated.sentence.startswith("2 cases of 2 patients that it has not learned from; 2 that it knows")
+    tables = {each.accessibleName(): each for each in page.window_shown.findChildren(QTableWidget)}
+    shown = {tables["Figures"].item(k, 0).text(): tables["Figures"].item(k, 1).text() for k in range(8)}
+    assert shown["sensitivity (malignant)"].startswith("0.000"), "nothing is called malignant from 0.99 on"
+    assert shown["specificity (malignant)"].startswith("1.000")
+    assert [tables["Cases"].item(k, 0).text() for k in range(2)] == ["case-0003", "case-0004"]
+
+
+def test_asking_about_a_table_that_is_not_there_is_said(lesion_classifier, page, qtbot):
+    fill(page, "Cases", "nowhere.csv")
+    if not page.steps["Classifier"].is_open:
+        press(page, qtbot, "Classifier")
+    press(page, qtbot, "Ask the classifier")
+    qtbot.waitUntil(lambda: "nowhere.csv cannot be read as a table" in page.services.session.message, timeout=20_000)
+    assert page.window_shown is None
 
 
 def test_the_pages_load_neither_torch_nor_sklearn():

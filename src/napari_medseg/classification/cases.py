@@ -2,7 +2,8 @@
 
 ``<root>/case-0001/`` holds ``case.json`` (class, where the scan is, position, size), ``arrays.safetensors`` (the scan
 round the lesion, or the reduced scans of a study, with their mask) and ``thumbnail.png``. A case stays usable when its
-scan has moved. Everything stays on this computer; nothing of it enters a model but the SHA-256 of its arrays.
+scan has moved. Everything stays on this computer; nothing of it enters a model but the SHA-256 of its arrays and of
+whom it belongs to.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class CaseCard(BaseModel):
     diameter_mm: float | None = Field(None, title="Longest side (mm)")
     volume_ml: float | None = Field(None, title="Volume (ml)")
     patient: str = Field("", title="Patient", description="Cases of one patient never stand on both sides of a split.")
+
+    @property
+    def person(self) -> str:
+        """Whom it belongs to: the patient or, where nobody says who that is, the owner of the first scan."""
+        return self.patient or (str(Path(self.paths[0]).resolve()) if self.paths else "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,7 +273,7 @@ def _subject(arrays: dict[str, NDArray[Any]], card: CaseCard) -> Subject:
         scans.append(Volume(arrays[f"scan{number}"], arrays[f"affine{number}"], name, modality))
     mask = LabelMap(arrays["mask"], scans[0].affine) if "mask" in arrays else None
     position = card.position_mm if mask is None and card.task == "lesion" else None
-    return Subject(tuple(scans), mask, position_mm=position, patient=card.patient)
+    return Subject(tuple(scans), mask, position_mm=position, patient=card.person)
 
 
 def _write_card(folder: Path, card: CaseCard) -> None:

@@ -114,6 +114,10 @@ def check_kind(subject: Subject, looks_at: ClassifierInput, dims: int) -> None:
     if looks_at.task != "study" and len(subject.scans) > 1:
         raise ModelError(f"this model looks at one scan and got {len(subject.scans)}: choose one of them")
     if looks_at.task == "study":
+        if len(subject.scans) == 1 and n_slices == 1 and not looks_at.single_slices:
+            raise ModelError(
+                f"this model learned stacks of slices and {name} is a single 2-D image: open all of its scan's slices"
+            )
         return
     if dims == 2 and n_slices > 1:
         raise ModelError(f"this model learned single 2-D images and {name} has {n_slices} slices: open one image")

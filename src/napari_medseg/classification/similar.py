@@ -71,15 +71,15 @@ def find_similar(
     Raises
     ------
     ModelError
-        If the library holds no other lesion, or the subject is no lesion.
+        If the subject is no lesion that the network can look at, or the library holds no other one.
     """
+    own = matcher.embed(subject)
     is_flat = matcher.network.encoder.dims == 2
     lesions = [case for case in library.list(task="lesion") if case.card.is_flat == is_flat]
     cases = [case for case in lesions if case.id not in without]
     if not cases:
         raise ModelError("your library holds no other lesion yet: label lesions while you read, then search again")
     known = embeddings(matcher, library, cases)
-    own = matcher.embed(subject)
     scores, likeness = matcher.similarity(known, own), matcher.likeness(known, own)
     order = np.argsort(-(known @ own))[:n]
     return tuple(Similar(cases[k], float(scores[k]), None if likeness is None else float(likeness[k])) for k in order)

@@ -29,7 +29,8 @@ class Subject:
     position_mm : tuple of float, optional
         RAS+ position in the lesion where there is no mask.
     patient : str
-        Never split: all subjects of a patient train, or none does. Each is a patient of its own where it is empty.
+        Never split: all subjects of a patient train, or none does. Where it is empty, all subjects of a scan file are
+        one patient's, and each that came from no file is a patient of its own.
 
     Raises
     ------

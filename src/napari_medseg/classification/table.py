@@ -31,7 +31,7 @@ class Row:
     class_name : str
         Its class, where somebody said so.
     patient : str
-        Whom it belongs to.
+        Whom it belongs to, where somebody said so.
     """
 
     scans: tuple[Path, ...]
@@ -41,11 +41,16 @@ class Row:
     class_name: str = ""
     patient: str = ""
 
+    @property
+    def person(self) -> str:
+        """Whom it belongs to: the patient or, where nobody says who that is, the owner of the first scan."""
+        return self.patient or str(self.scans[0].resolve())
+
     def subject(self) -> Subject:
         """Read its scans and its mask."""
         scans = tuple(read_volume(path) for path in self.scans)
         mask = read_label_map(self.mask) if self.mask is not None else None
-        return Subject(scans, mask, self.label, self.position_mm, self.patient)
+        return Subject(scans, mask, self.label, self.position_mm, self.person)
 
 
 def read_table(path: str | Path) -> tuple[Row, ...]:
@@ -53,7 +58,7 @@ def read_table(path: str | Path) -> tuple[Row, ...]:
 
     The first line names the columns: ``scan`` (a path, or several of a study with ``;`` between them), and any of
     ``mask``, ``label``, ``position_mm`` (``x;y;z``), ``class`` and ``patient``. Paths are relative to the table's
-    folder.
+    folder. Lines without a patient belong to the same one where their first scan is the same file.
 
     Raises
     ------

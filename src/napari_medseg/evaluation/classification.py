@@ -39,7 +39,8 @@ class ClassificationFigures:
     n : int
         Number of cases.
     accuracy : float
-        Share of cases whose most probable class is the true one.
+        Share of cases whose called class is the true one: of two classes the second from its threshold on, of more the
+        most probable one.
     balanced_accuracy : float
         Mean over the classes that occur of the share of their cases called right.
     auc : float
@@ -50,7 +51,7 @@ class ClassificationFigures:
         Expected calibration error of the most probable class, ten equal bins (Guo et al. 2017,
         arXiv:1706.04599, eq. 3).
     confusion : ndarray of int, shape (C, C)
-        Cases by true class (row) and most probable class (column).
+        Cases by true class (row) and called class (column).
     classes : tuple of ClassFigures
         Each class against the rest.
     """
@@ -88,19 +89,28 @@ def classification_figures(
     classes : sequence of str
         Names of the C classes, at least two, in the order of the columns.
     threshold : float
-        A case is called a class, one against the rest, from this probability on.
+        Of two classes a case is called the second from this probability on, and otherwise the first. Of more than two
+        it is called a class, one against the rest, from this probability on.
 
     Raises
     ------
     EvaluationError
-        If shapes do not fit, rows are no probabilities, or a true class has no column.
+        If shapes do not fit, rows are no probabilities, a true class has no column, or the threshold is not between
+        0 and 1.
     """
     answers = _indices(truth, classes)
     scores = _checked(probabilities, len(answers), len(classes))
-    called = scores.argmax(axis=1)
+    if not 0.0 < threshold < 1.0:
+        raise EvaluationError(f"a threshold lies between 0 and 1, got {threshold:g}")
+    is_binary = len(classes) == 2
+    called = (scores[:, 1] >= threshold).astype(int) if is_binary else scores.argmax(axis=1)
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, (answers, called), 1)
-    per_class = tuple(_one_against_rest(name, answers == k, scores[:, k], threshold) for k, name in enumerate(classes))
+    chosen = np.eye(2, dtype=bool)[called] if is_binary else scores >= threshold
+    cuts = (1.0 - threshold, threshold) if is_binary else (threshold,) * len(classes)
+    per_class = tuple(
+        _one_against_rest(name, answers == k, scores[:, k], chosen[:, k], cuts[k]) for k, name in enumerate(classes)
+    )
     occurring = confusion.sum(axis=1) > 0
     areas = [figures.auc for figures in per_class if np.isfinite(figures.auc)]
     return ClassificationFigures(
@@ -109,7 +119,7 @@ def classification_figures(
         balanced_accuracy=float(np.mean(confusion.diagonal()[occurring] / confusion.sum(axis=1)[occurring])),
         auc=float(np.mean(areas)) if areas else float("nan"),
         brier=float(np.mean(np.sum((scores - np.eye(len(classes))[answers]) ** 2, axis=1))),
-        calibration_error=calibration_error(scores.max(axis=1), called == answers),
+        calibration_error=calibration_error(scores.max(axis=1), scores.argmax(axis=1) == answers),
         confusion=confusion,
         classes=per_class,
     )
@@ -189,8 +199,9 @@ def _checked(probabilities: Floats, n_cases: int, n_classes: int) -> Floats:
     return scores
 
 
-def _one_against_rest(name: str, positive: NDArray[np.bool_], scores: Floats, threshold: float) -> ClassFigures:
-    called = scores >= threshold
+def _one_against_rest(
+    name: str, positive: NDArray[np.bool_], scores: Floats, called: NDArray[np.bool_], threshold: float
+) -> ClassFigures:
     return ClassFigures(
         name=name,
         n=int(positive.sum()),

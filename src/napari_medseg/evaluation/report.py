@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.evaluation.bootstrap import bootstrap_intervals, honest_share
+from napari_medseg.evaluation.bootstrap import Interval, bootstrap_intervals, honest_share
 from napari_medseg.evaluation.classification import ClassificationFigures, Floats, classification_figures
 from napari_medseg.evaluation.page import Row, Section, write_csv, write_html
 from napari_medseg.evaluation.plots import plot_agreement, plot_cases, plot_classification
 from napari_medseg.evaluation.study import FIGURES, Case, summarise
+
+_OF_ALL, _ERRORS = ("accuracy", "balanced_accuracy", "auc"), ("brier", "calibration_error")
+_OF_CLASS = ("sensitivity", "specificity", "precision")
 
 
 def write_segmentation_report(folder: Path, cases: Sequence[Case], *, title: str = "Segmentation") -> tuple[Path, Path]:
@@ -66,9 +70,13 @@ def write_classification_report(
         for k, (patient, answer, scores) in enumerate(zip(people, truth, probabilities, strict=True))
     ]
     sections = [
-        Section("Figures", _sentence(figures, people), interval_rows(truth, probabilities, classes, people)),
-        Section(f"Each class against the rest, from a probability of {threshold:g} on", rows=_class_rows(figures)),
-        Section("Confusion", "Cases by true class (row) and most probable class (column).", _confusion_rows(figures)),
+        Section(
+            "Figures",
+            _sentence(figures, people),
+            interval_rows(truth, probabilities, classes, people, threshold=threshold),
+        ),
+        Section("Each class against the rest", _called(classes, threshold), _class_rows(figures)),
+        Section("Confusion", "Cases by true class (row) and called class (column).", _confusion_rows(figures)),
         Section("ROC and calibration", figure=plot_classification(truth, np.asarray(probabilities), classes)),
     ]
     return write_csv(folder / "predictions.csv", rows), write_html(folder / "report.html", title, sections)
@@ -83,19 +91,57 @@ def mean_rows(cases: Sequence[Case]) -> list[Row]:
 
 
 def interval_rows(
-    truth: Sequence[str], probabilities: Floats, classes: Sequence[str], patients: Sequence[str]
+    truth: Sequence[str],
+    probabilities: Floats,
+    classes: Sequence[str],
+    patients: Sequence[str],
+    *,
+    threshold: float = 0.5,
 ) -> list[Row]:
-    """One row a figure of a classifier with its 95 % interval; parameters as `classification_figures` has them."""
+    """One row a figure of a classifier with its 95 % interval; parameters as `figure_intervals` has them."""
+    found = figure_intervals(truth, probabilities, classes, patients, threshold=threshold)
+    return [{"figure": name, "value (95 % interval)": str(each)} for name, each in found.items()]
+
+
+def figure_intervals(
+    truth: Sequence[str],
+    probabilities: Floats,
+    classes: Sequence[str],
+    patients: Sequence[str],
+    *,
+    threshold: float = 0.5,
+) -> dict[str, Interval]:
+    """Figures of a classifier by name, with 95 % intervals from resampled patients.
+
+    Sensitivity, specificity and precision are those of the second of two classes, and of each of more; their names say
+    whose: ``sensitivity (malignant)``.
+
+    Parameters
+    ----------
+    truth, probabilities, classes, threshold
+        As `classification_figures` has them.
+    patients : sequence of str
+        The patient of each case.
+    """
     names, scores = np.asarray(truth), np.asarray(probabilities)
-    shown = ("accuracy", "balanced_accuracy", "auc", "brier", "calibration_error")
+    shown = classes[1:] if len(classes) == 2 else classes
 
-    def statistics(cases: NDArray[np.intp]) -> dict[str, float]:
-        figures = classification_figures(names[cases].tolist(), scores[cases], classes)
-        return {name: getattr(figures, name) for name in shown}
+    def figures_of(cases: NDArray[np.intp]) -> dict[str, float]:
+        figures = classification_figures(names[cases].tolist(), scores[cases], classes, threshold=threshold)
+        own = {f"{name} ({f.name})": getattr(f, name) for f in figures.classes if f.name in shown for name in _OF_CLASS}
+        return {
+            **{name: getattr(figures, name) for name in _OF_ALL},
+            **own,
+            **{n: getattr(figures, n) for n in _ERRORS},
+        }
 
-    intervals = bootstrap_intervals(statistics, patients, n_resamples=500)
-    shares = {name: honest_share(intervals[name]) for name in ("accuracy", "balanced_accuracy", "auc")}
-    return [{"figure": name, "value (95 % interval)": str(each)} for name, each in (intervals | shares).items()]
+    intervals = bootstrap_intervals(figures_of, patients, n_resamples=500)
+    for name in shown:
+        k, is_own = list(classes).index(name), names == name
+        for figure, counted in zip(_OF_CLASS, (is_own, ~is_own, scores[:, k] >= threshold), strict=True):
+            n_patients = len({patients[at] for at in np.flatnonzero(counted).tolist()})
+            intervals[f"{figure} ({name})"] = replace(intervals[f"{figure} ({name})"], n_patients=n_patients)
+    return {name: each if name in _ERRORS else honest_share(each) for name, each in intervals.items()}
 
 
 def _shown(value: Any) -> str:
@@ -119,3 +165,9 @@ def _confusion_rows(figures: ClassificationFigures) -> list[Row]:
 
 def _sentence(figures: ClassificationFigures, patients: Sequence[str]) -> str:
     return f"{figures.n} cases of {len(set(patients))} patients; intervals from resampled patients."
+
+
+def _called(classes: Sequence[str], threshold: float) -> str:
+    if len(classes) == 2:
+        return f"A case is called '{classes[1]}' from a probability of {threshold:g} on, and otherwise '{classes[0]}'."
+    return f"Each class from a probability of {threshold:g} on; accuracy and confusion are of the most probable class."

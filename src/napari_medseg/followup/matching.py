@@ -83,6 +83,11 @@ class Row:
         """Change of the long axis in per cent of the prior's; None where either is missing or only proposed."""
         return None if self.state is State.PROPOSED else _percent(_largest(self.prior)[0], _largest(self.current)[0])
 
+    @property
+    def short_percent(self) -> float | None:
+        """Change of the largest part's short axis in per cent of the prior's; None as for the long axis."""
+        return None if self.state is State.PROPOSED else _percent(_largest(self.prior)[1], _largest(self.current)[1])
+
     def as_json(self) -> dict[str, Any]:
         """The same as one flat line of a table; diameters are those of the largest part."""
         return {
@@ -96,6 +101,7 @@ class Row:
             "current_long_mm": _rounded(_largest(self.current)[0], 2),
             "current_short_mm": _rounded(_largest(self.current)[1], 2),
             "long_percent": _rounded(self.long_percent, 1),
+            "short_percent": _rounded(self.short_percent, 1),
             "change_score": _rounded(self.change_score),
             "prior_lesions": " + ".join(each.name for each in self.prior),
             "current_lesions": " + ".join(each.name for each in self.current),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medseg.classification.cases import task_of
 from napari_medseg.classification.crops import Crop
+from napari_medseg.classification.learned import owners_of
 from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import LearningError
 from napari_medseg.evaluation.splits import Split, patient_folds
@@ -113,6 +114,7 @@ def choose_input(subjects: Sequence[Subject], settings: ClassTraining) -> Classi
         size=settings.size or _size(subjects, task, dims),
         extent_mm=(settings.extent_mm or extent) if task == "lesion" else None,
         inputs=inputs,
+        single_slices=task == "study" and any(1 in scan.data.shape for s in subjects for scan in s.scans),
         windows=tuple(_window(subjects, modality) for modality in inputs),
     )
 
@@ -144,8 +146,8 @@ def _size(subjects: Sequence[Subject], task: str, dims: int) -> int:
 
 
 def people(subjects: Sequence[Subject]) -> tuple[str, ...]:
-    """The patient of each case; a case of nobody known is a patient of its own."""
-    return tuple(subject.patient or f"case {k}" for k, subject in enumerate(subjects))
+    """The patient of each case, or the file of its scan; a case that says neither is a patient of its own."""
+    return tuple(next(iter(owners_of(subject)), f"case {k}") for k, subject in enumerate(subjects))
 
 
 def folds(cases: LabelledCases, *, most: int = 5, seed: int = 0) -> tuple[Split, ...]:

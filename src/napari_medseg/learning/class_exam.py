@@ -60,7 +60,7 @@ class ClassExam:
         lesson = self.lesson
         if lesson.old is None or lesson.is_fresh:
             return guessing(len(lesson.cases.classes)), self.after
-        unknown = unknown_to(lesson.old, lesson.hashes, self.held)
+        unknown = unknown_to(lesson.old, lesson.marks, lesson.owners, self.held)
         answers = lesson.cases.answers[unknown]
         if len(unknown) < _LEAST_UNKNOWN or len(set(answers.tolist())) < 2:
             recorded = {k: v for k, v in lesson.old.card.figures.items() if k in ClassScores.model_fields}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_medseg.classification.cases import task_of
 from napari_medseg.classification.classifier import Classifier, ClassNetwork
 from napari_medseg.classification.crops import crop
 from napari_medseg.classification.heads import Head
+from napari_medseg.classification.learned import Learned, case_mark, owners_of, patient_mark
 from napari_medseg.classification.load import SIAMESE
 from napari_medseg.classification.subject import Subject
 from napari_medseg.errors import Cancelled, LearningError
@@ -27,7 +28,7 @@ from napari_medseg.learning.class_cases import (
     people,
 )
 from napari_medseg.learning.class_settings import ClassTraining
-from napari_medseg.learning.class_strategies import ClassPlan, class_plan
+from napari_medseg.learning.class_strategies import ClassPlan, class_plan, suited
 from napari_medseg.learning.settings import Strategy
 from napari_medseg.models.card import Card, ClassifierInput
 from napari_medseg.models.checkpoint import load_checkpoint, read_card
@@ -54,8 +55,10 @@ class ClassLesson:
         Of the new version, as far as it is known before the training.
     cases : LabelledCases
         What teaches.
-    hashes : tuple of str
-        SHA-256 of each case's input, 16 digits.
+    marks : tuple of str
+        What the card says of each case.
+    owners : tuple of tuple of str
+        The names that the owner of each case goes by; none where nobody knows.
     splits : tuple of Split
         By patient; the first is what trained networks are measured on.
     plan, settings, seed
@@ -68,7 +71,8 @@ class ClassLesson:
     network: ClassNetwork
     card: Card
     cases: LabelledCases
-    hashes: tuple[str, ...]
+    marks: tuple[str, ...]
+    owners: tuple[tuple[str, ...], ...]
     splits: tuple[Split, ...]
     plan: ClassPlan
     settings: ClassTraining
@@ -113,6 +117,10 @@ def prepare_class_lesson(
     if classes is None and old is not None and set(answers) <= set(old.classes):
         classes = old.classes
     names = check_cases(subjects, answers, classes)
+    settings = settings.model_copy(update={"head": _head(old, settings)})
+    is_study = old.is_study if old is not None else task_of(subjects[0]) == "study"
+    from_scratch = settings.start == "scratch" and old is None
+    strategy = suited(strategy, settings.head, is_study=is_study, from_scratch=from_scratch)
     looks_at = old.looks_at if old is not None else _input(subjects, settings)
     dims = old.network.encoder.dims if old is not None else dimensions(subjects)
     crops = []
@@ -129,15 +137,11 @@ def prepare_class_lesson(
     torch.manual_seed(seed)
     is_fresh = old is None or old.classes != names
     network = _network(old, len(names), looks_at, dims, settings)
-    is_study = isinstance(network, StudyClassifier)
-    if isinstance(network, NeighbourClassifier):
-        strategy = _without_steps(strategy)
-    plan = class_plan(
-        strategy, len(subjects), dims=dims, is_study=is_study, from_scratch=settings.start == "scratch" and old is None
-    )
-    hashes = tuple(hashlib.sha256(np.ascontiguousarray(c.inputs).tobytes()).hexdigest()[:16] for c in crops)
-    card = _card(old, name, names, looks_at, network, hashes)
-    return ClassLesson(old, network, card, cases, hashes, splits, plan, settings, seed, is_fresh)
+    plan = class_plan(strategy, len(subjects), dims=dims, is_study=is_study, from_scratch=from_scratch)
+    marks = tuple(case_mark(c.inputs) for c in crops)
+    owners = tuple(owners_of(subject) for subject in subjects)
+    card = _card(old, name, names, looks_at, network, [*marks, *(patient_mark(o) for own in owners for o in own)])
+    return ClassLesson(old, network, card, cases, marks, owners, splits, plan, settings, seed, is_fresh)
 
 
 def _input(subjects: Sequence[Subject], settings: ClassTraining) -> ClassifierInput:
@@ -149,10 +153,16 @@ def _input(subjects: Sequence[Subject], settings: ClassTraining) -> ClassifierIn
     return card.looks_at.model_copy(update={"own_size": True})
 
 
-def _without_steps(strategy: Strategy | str) -> Strategy:
-    if Strategy(strategy) not in (Strategy.AUTO, Strategy.FEATURES):
-        raise LearningError("nearest neighbours are kept, not learned by steps: choose the strategy features")
-    return Strategy.FEATURES
+def _head(old: Classifier | None, settings: ClassTraining) -> Head:
+    """The last layer to fit: whether there are words or neighbours, the network of the version in use decides."""
+    if old is None or old.is_study:
+        return settings.head
+    own = Head.NEIGHBOURS if isinstance(old.network, NeighbourClassifier) else Head.LOGISTIC
+    own = Head.WORDS if getattr(old.network, "n_words", 0) else own
+    fits = (own, Head.LOGISTIC) if own is not Head.LOGISTIC else (Head.LOGISTIC, Head.SVM, Head.NEAREST_MEAN)
+    if settings.head not in fits:
+        raise LearningError(f"'{old.card.name}' has no last layer '{settings.head}': train a new classifier with it")
+    return settings.head if own is Head.LOGISTIC else own
 
 
 def _network(
@@ -191,8 +201,9 @@ def _card(
     classes: Sequence[str],
     looks_at: ClassifierInput,
     network: ClassNetwork,
-    hashes: Sequence[str],
+    data: Sequence[str],
 ) -> Card:
+    before = [] if old is None else old.card.data
     return Card(
         name=name,
         version=1 if old is None else old.card.version + 1,
@@ -202,12 +213,28 @@ def _card(
         needs_click=False,
         looks_at=looks_at,
         parent=None if old is None else f"{old.card.title} ({old.card.sha256[:12]})",
-        data=[f"case sha256 {h}" for h in hashes],
+        # What the old version learned is in the weights that the new one goes on from.
+        data=list(dict.fromkeys([*before, *data])),
         command="napari-medseg train-classifier",
     )
 
 
-def unknown_to(old: Classifier, hashes: Sequence[str], held: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Those of the held-out cases that the old version has not learned from."""
-    known = set(old.card.data)
-    return np.array([k for k in held if f"case sha256 {hashes[k]}" not in known], np.intp)
+def unknown_to(
+    old: Classifier, marks: Sequence[str], owners: Sequence[Sequence[str]], held: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Those of the held-out cases of whose owners the old version has learned nothing.
+
+    Parameters
+    ----------
+    old : Classifier
+        The old version.
+    marks : sequence of str
+        What a card says of each case, held out or not.
+    owners : sequence of sequence of str
+        The names that the owner of each case goes by.
+    held : ndarray of int
+        Which cases are held out.
+    """
+    learned = Learned(old.card.data)
+    learned.note(marks, owners)
+    return np.array([k for k in held if not learned.holds(marks[k], owners[k])], np.intp)

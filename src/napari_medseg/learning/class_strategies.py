@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from napari_medseg.classification.classifier import ClassNetwork
+from napari_medseg.classification.heads import Head
+from napari_medseg.errors import LearningError
 from napari_medseg.learning.settings import Strategy
 from napari_medseg.learning.strategies import LayerGroup
 
@@ -36,6 +38,28 @@ class ClassPlan:
     strategy: Strategy
     learning_rate: float
     steps: int
+
+
+def suited(strategy: Strategy | str, head: Head, *, is_study: bool, from_scratch: bool) -> Strategy:
+    """Return the strategy by which a last layer can be had: one that is fitted leaves the encoder as it is.
+
+    Raises
+    ------
+    LearningError
+        If these cases cannot have that last layer, or not by that strategy.
+    """
+    strategy = Strategy(strategy)
+    if head is Head.LOGISTIC:
+        return strategy
+    if is_study:
+        raise LearningError(f"a classifier of studies has no last layer '{head}': choose {Head.LOGISTIC}")
+    if from_scratch:
+        raise LearningError(f"the last layer '{head}' is fitted to a pretrained encoder: choose the start pretrained")
+    if strategy not in (Strategy.AUTO, Strategy.FEATURES):
+        raise LearningError(
+            f"the last layer '{head}' is fitted, not learned by steps: choose the strategy {Strategy.FEATURES.value}"
+        )
+    return Strategy.FEATURES
 
 
 def class_plan(strategy: Strategy | str, n_cases: int, *, dims: int, is_study: bool, from_scratch: bool) -> ClassPlan:

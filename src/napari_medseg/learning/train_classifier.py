@@ -27,7 +27,7 @@ from napari_medseg.learning.class_strategies import class_groups
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
 from napari_medseg.learning.trainer import Progress, Trainer
 from napari_medseg.models.checkpoint import Checkpoint, save_checkpoint
-from napari_medseg.networks.image_classifier import ImageClassifier, local_features
+from napari_medseg.networks.image_classifier import ImageClassifier, histogram, local_features
 from napari_medseg.networks.neighbour_classifier import NeighbourClassifier
 from napari_medseg.networks.study_classifier import StudyClassifier
 
@@ -167,26 +167,37 @@ class _Run:
         """Frozen features to scikit-learn: measured out of fold on every case, then fitted on all of them."""
         assert not isinstance(network, StudyClassifier)
         yield self._say("Computing features")
-        if isinstance(network, ImageClassifier) and network.n_words:
-            self._make_words(network)
-        features = np.stack(self._features(network))
+        described = self._descriptions(network)
         cases, logits = self.lesson.cases, np.zeros((len(self.lesson.cases.answers), len(self.lesson.cases.classes)))
         tested: list[NDArray[np.intp]] = []
         for split in self.lesson.splits:
+            features = described(split.train)
             logits[split.test] = self._head(network, features, split.train).logits(features[split.test])
             tested.append(split.test)
         self.exam.held = np.sort(np.concatenate(tested))
         self.exam.measure(logits[self.exam.held])
-        self._head(network, features, np.arange(len(cases.answers))).put_into(network)
+        everything = np.arange(len(cases.answers))
+        self._head(network, described(everything), everything).put_into(network)
         # The card was written before it was known how many lesions are kept.
         self.lesson.card.config.update(network.config)
 
-    def _make_words(self, network: ImageClassifier) -> None:
+    def _descriptions(self, network: ClassNetwork) -> Callable[[NDArray[np.intp]], NDArray[np.float32]]:
+        """Return what describes all cases (N, F) from the teaching ones: visual words are made of those alone."""
+        if not (isinstance(network, ImageClassifier) and network.n_words):
+            features = np.stack(self._features(network))
+            return lambda teaching: features
+
         def local_vectors(x: torch.Tensor) -> torch.Tensor:
             return local_features(network.encoder(x))
 
-        local = describe_all(network, self.lesson.cases.crops, self.cache, describe=local_vectors)
-        fit_words(network, local, seed=self.lesson.seed)
+        local = self._features(network, local_vectors)
+
+        def counted(teaching: NDArray[np.intp]) -> NDArray[np.float32]:
+            fit_words(network, [local[k] for k in teaching], seed=self.lesson.seed)
+            words = cast(torch.Tensor, network.words).cpu()
+            return np.stack([histogram(torch.from_numpy(each)[None], words)[0].numpy() for each in local])
+
+        return counted
 
     def _head(
         self, network: ClassNetwork, features: NDArray[np.float32], teaching: NDArray[np.intp]
@@ -254,8 +265,11 @@ class _Run:
         head = fit_head(Head.LOGISTIC, chosen, cases.answers[teaching], len(cases.classes), strength=settings.strength)
         head.put_into(network)
 
-    def _features(self, network: ClassNetwork) -> list[NDArray[np.float32]]:
-        features = describe_all(network, self.lesson.cases.crops, self.cache, should_stop=self.stop)
+    def _features(
+        self, network: ClassNetwork, describe: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> list[NDArray[np.float32]]:
+        crops = self.lesson.cases.crops
+        features = describe_all(network, crops, self.cache, describe=describe, should_stop=self.stop)
         if len(features) < len(self.lesson.cases.crops):
             raise Cancelled("training was stopped: nothing was changed")
         return features

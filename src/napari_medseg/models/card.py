@@ -66,6 +66,9 @@ class ClassifierInput(BaseModel):
     n_slices: int = Field(
         32, ge=1, title="Slices", description="At most so many slices of a scan of a study, evenly spaced."
     )
+    single_slices: bool = Field(
+        False, title="Single slices", description="Whether scans of a single slice were among the studies it learned."
+    )
     windows: tuple[tuple[float, float] | None, ...] = Field(
         (),
         title="Windows",
@@ -112,7 +115,9 @@ class Card(BaseModel):
     parent: str | None = Field(None, title="Parent", description="Name, version and hash it was fine-tuned from.")
     sha256: str = Field("", title="SHA-256 of the weights")
     created: str = Field(default_factory=now_iso, title="Created")
-    data: list[str] = Field(default_factory=list, title="Data", description="Data sets, or SHA-256 of the scans.")
+    data: list[str] = Field(
+        default_factory=list, title="Data", description="Data sets, or SHA-256 of scans, cases and patients."
+    )
     licence: str = Field("", title="Licence")
     command: str = Field("", title="Command", description="The command that made these weights.")
     figures: dict[str, Any] = Field(default_factory=dict, title="Figures")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_medseg.classification.cases import CaseLibrary, StoredCase
+from napari_medseg.classification.cases import CaseLibrary
 from napari_medseg.errors import Cancelled, EvaluationError, MedSegError
 from napari_medseg.home import home_folder
 from napari_medseg.models.library import Library
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job, Session
+from napari_medseg.session.unseen import unseen
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 _DPI = 110
+_MIDDLE = 0.5
 _SHOWN = ("dice", "iou", "hd95_mm", "nsd", "reference_ml", "volume_ml")
 
 
@@ -115,8 +116,8 @@ class EvaluateController:
         work = partial(_compare, masks, references, tolerance_mm, patients or None)
         self._submit(f"Comparing masks in {masks.name}", work)
 
-    def classifier(self, name: str, table: Path | None = None) -> None:
-        """Ask a classifier about labelled cases that it has not learned from.
+    def classifier(self, name: str, table: Path | None = None, *, threshold: float = _MIDDLE) -> None:
+        """Ask a classifier about labelled cases that it has not learned from, nor from others of their patients.
 
         Parameters
         ----------
@@ -125,13 +126,15 @@ class EvaluateController:
         table : Path, optional
             Cases to ask about: CSV with the columns scan, mask, label, position_mm, class, patient. By default those
             of the library that were labelled since it learned.
+        threshold : float
+            Of two classes a case is called the second from this probability on; with more classes it does not apply.
         """
         try:
             folder = self.library.path(name)
         except MedSegError as error:
             self.session.message = str(error)
             return
-        self._submit(f"Asking {name}", partial(_ask, folder, self.cases, table))
+        self._submit(f"Asking {name}", partial(_ask, folder, self.cases, table, threshold))
 
     def _submit(self, title: str, work: Callable[[Ticket], Evaluated]) -> None:
         job = Job(title, None, self._cancel)
@@ -192,7 +195,7 @@ def _compare(masks: Path, references: Path, tolerance_mm: float, patients: str |
     return Evaluated(title, sentence, mean_rows(found), rows, _drawn(plot_cases(found, agrees=True)), table, page)
 
 
-def _ask(folder: Path, library: CaseLibrary, table: Path | None, ticket: Ticket) -> Evaluated:
+def _ask(folder: Path, library: CaseLibrary, table: Path | None, threshold: float, ticket: Ticket) -> Evaluated:
     import numpy as np
 
     from napari_medseg.classification import load_classifier
@@ -200,63 +203,29 @@ def _ask(folder: Path, library: CaseLibrary, table: Path | None, ticket: Ticket)
     from napari_medseg.evaluation.report import interval_rows, write_classification_report
 
     classifier = load_classifier(folder)
-    names, truth, people, found = [], [], [], []
-    cases = _of_library(classifier, library, ticket) if table is None else _of_table(table)
-    for number, (name, label, patient, subject) in enumerate(cases, 1):
-        answer = classifier.classify(subject)
-        names.append(name)
-        truth.append(label)
-        people.append(patient)
-        found.append([answer.probabilities[each] for each in classifier.classes])
-        _go_on(ticket, 0.5 + 0.5 * number / len(cases))
-    unknown = sorted(set(truth) - set(classifier.classes))
+    classes = classifier.classes
+    threshold = threshold if len(classes) == 2 else _MIDDLE
+    asked = unseen(classifier, library, table, partial(_go_on, ticket))
+    questions = asked.questions
+    unknown = sorted({each.label for each in questions} - set(classes))
     if unknown:
         raise EvaluationError(f"{classifier.card.title} has no class '{unknown[0]}': it knows {_listed(classifier)}")
-    scores = np.array(found)
-    title = f"{classifier.card.title} on {len(truth)} cases"
+    found = []
+    for number, each in enumerate(questions, 1):
+        answer = classifier.classify(each.subject)
+        found.append([answer.probabilities[name] for name in classes])
+        _go_on(ticket, 0.5 + 0.5 * number / len(questions))
+    truth, people, scores = [q.label for q in questions], [q.patient for q in questions], np.array(found)
+    title = f"{classifier.card.title} on {len(truth)} cases" + (f" of {table.name}" if table is not None else "")
     written = write_classification_report(
-        _new_folder(), truth, scores, classifier.classes, patients=people, title=title
+        _new_folder(), truth, scores, classes, patients=people, threshold=threshold, title=title
     )
     rows = [
-        {"case": name, "true class": label, **{c: f"{p:.3f}" for c, p in zip(classifier.classes, row, strict=True)}}
-        for name, label, row in zip(names, truth, found, strict=True)
+        {"case": each.name, "true class": each.label, **{c: f"{p:.3f}" for c, p in zip(classes, row, strict=True)}}
+        for each, row in zip(questions, found, strict=True)
     ]
-    means = interval_rows(truth, scores, classifier.classes, people)
-    picture = _drawn(plot_classification(truth, scores, classifier.classes))
-    sentence = f"{len(truth)} cases of {len(set(people))} patients that it has not learned from."
-    return Evaluated(title, sentence if table is None else f"cases of {table.name}.", means, rows, picture, *written)
-
-
-def _of_library(classifier: Classifier, library: CaseLibrary, ticket: Ticket) -> list[tuple[str, str, str, Any]]:
-    """Labelled cases of the right kind that the classifier has not learned from."""
-    import numpy as np
-
-    known = set(classifier.card.data)
-    stored = [c for c in library.list(task=classifier.looks_at.task) if c.card.class_name in classifier.classes]
-    fresh = []
-    for number, case in enumerate(stored, 1):
-        subject = case.subject()
-        seen = hashlib.sha256(np.ascontiguousarray(classifier.crop(subject).inputs).tobytes()).hexdigest()[:16]
-        if f"case sha256 {seen}" not in known:
-            fresh.append((case.id, case.card.class_name, _patient(case), subject))
-        _go_on(ticket, 0.5 * number / len(stored))
-    if not fresh:
-        all_known = f"{classifier.card.title} has learned from all {len(stored)} labelled cases"
-        raise EvaluationError(f"{all_known}: label others, or choose a table of cases")
-    return fresh
-
-
-def _of_table(path: Path) -> list[tuple[str, str, str, Any]]:
-    from napari_medseg.classification.table import read_table
-
-    rows = read_table(path)
-    if not rows or not all(row.class_name for row in rows):
-        raise EvaluationError(f"{path} does not name the class of every case: fill its column 'class'")
-    return [(row.scans[0].name, row.class_name, row.patient or str(row.scans[0]), row.subject()) for row in rows]
-
-
-def _patient(case: StoredCase) -> str:
-    return case.card.patient or case.id
+    means = interval_rows(truth, scores, classes, people, threshold=threshold)
+    return Evaluated(title, asked.sentence, means, rows, _drawn(plot_classification(truth, scores, classes)), *written)
 
 
 def _listed(classifier: Classifier) -> str:

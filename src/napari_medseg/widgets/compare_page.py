@@ -242,8 +242,10 @@ def _about(each: Row) -> str:
         if told[f"{when}_long_mm"] is not None:
             size = f"{told[f'{when}_long_mm']:.1f} x {told[f'{when}_short_mm']:.1f} mm, {told[f'{when}_ml']:.3f} ml"
             lines.append(f"{when}: {size}")
-    if each.state is not State.OUTSIDE and each.long_percent is not None:
-        lines.append(f"long axis {each.long_percent:+.0f} %")
+    axes = {"long axis": each.long_percent, "short axis": each.short_percent}
+    changes = [f"{axis} {change:+.0f} %" for axis, change in axes.items() if change is not None]
+    if each.state is not State.OUTSIDE and changes:
+        lines.append(", ".join(changes))
     return "\n".join(lines)
 
 

@@ -96,14 +96,29 @@ class EvaluatePage(QWidget):
         self._model, self._table = QComboBox(), QLineEdit()
         self._table.setPlaceholderText("labelled since then")
         self._table.setToolTip("A CSV table instead, with columns scan, mask, label, position_mm, class, patient")
+        self._table.setAccessibleName("Cases")
+        self._threshold = QDoubleSpinBox()
+        self._threshold.setRange(0.01, 0.99)
+        self._threshold.setSingleStep(0.05)
+        self._threshold.setValue(0.5)
+        self._threshold.setAccessibleName("Threshold")
+        self._threshold.setToolTip(
+            "Of two classes a case is called the second from this probability on. "
+            "With more than two it does not apply: the most probable class is called"
+        )
         choose = self._chooser("Choose a table of cases")
         choose.clicked.connect(self._on_table)
-        run = button("Ask the classifier", "AUC, accuracy, ROC and calibration with intervals", role="main")
+        run = button(
+            "Ask the classifier",
+            "AUC, accuracy, sensitivity, specificity, ROC and calibration with intervals",
+            role="main",
+        )
         run.clicked.connect(self._on_classifier)
         layout = column(panel)
-        layout.addWidget(dim("Only cases that the classifier has not learned from are asked."))
+        layout.addWidget(dim("Only cases of patients that the classifier has not learned from are asked."))
         layout.addLayout(row(_named("Classifier"), self._model, stretch=1))
         layout.addLayout(row(_named("Cases"), self._table, choose, stretch=1))
+        layout.addLayout(row(_named("Threshold"), self._threshold, stretch=1))
         layout.addWidget(run)
         return panel
 
@@ -141,7 +156,9 @@ class EvaluatePage(QWidget):
 
     def _on_classifier(self) -> None:
         table = self._table.text().strip()
-        self.controller.classifier(self._model.currentText(), Path(table) if table else None)
+        self.controller.classifier(
+            self._model.currentText(), Path(table) if table else None, threshold=self._threshold.value()
+        )
 
     def _on_evaluated(self, evaluated: Evaluated) -> None:
         if self.window_shown is not None:

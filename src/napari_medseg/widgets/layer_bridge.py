@@ -22,6 +22,7 @@ from napari_medseg.session.work import ScanWork
 from napari_medseg.widgets import scan_view
 from napari_medseg.widgets.foreign_layers import foreign_volume
 from napari_medseg.widgets.lesion_colours import colour_table, colours_of
+from napari_medseg.widgets.orientation_letters import PLANES
 from napari_medseg.widgets.overlay import Overlay
 from napari_medseg.widgets.stage import Shown, Stage
 from napari_medseg.widgets.strokes import StrokeRecorder, Touched
@@ -127,9 +128,13 @@ class LayerBridge:
         return index if 0 <= index < work.volume.data.shape[work.axis] else None
 
     def show_slice(self, index: int) -> None:
-        """Show one slice along the scan's plane of acquisition."""
+        """Show one slice along the scan's plane of acquisition; the view turns to that plane first."""
         layer, work = self.ensure_labels(), self.session.work
         if layer is not None and work is not None:
+            plane = PLANES[work.axis]
+            if scan_view.plane_of(self.viewer) != plane:
+                self.viewer.dims.ndisplay = 2
+                scan_view.show_plane(self.viewer, plane)
             at = [0.0, 0.0, 0.0]
             at[work.axis] = float(index)
             axis = work.axis + self.viewer.dims.ndim - 3
