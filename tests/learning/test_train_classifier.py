@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -143,6 +144,19 @@ def test_the_slice_that_decides_is_the_marked_one() -> None:
     classifier = Classifier(result.checkpoint)
     found = [classifier.classify(study("bright", seed)).deciding_slice for seed in range(60, 64)]
     assert found == [(0, 0, 1 + seed % 4) for seed in range(60, 64)]
+
+
+def test_of_two_scans_of_a_study_the_one_that_tells_decides() -> None:
+    def pair(kind: str, seed: int) -> Subject:
+        (telling,), (silent,) = study(kind, seed).scans, study("dark", 1000 + seed).scans
+        return Subject.study(replace(silent, modality="CT"), telling)
+
+    subjects, answers = cases(pair, 24)
+    _, result = run(subjects, answers, strategy="features", settings=ClassTraining(size=32, steps=200))
+    classifier = Classifier(result.checkpoint)
+    fresh, truth = cases(pair, 8, first=60)
+    assert [classifier.classify(subject).best for subject in fresh] == truth
+    assert classifier.classify(pair("bright", 60)).deciding_slice == (1, 0, 1)
 
 
 @pytest.mark.parametrize(
