@@ -25,7 +25,9 @@ def with_scores(
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> FollowUp:
-    """Add the change score of each lesion: 1 minus the similarity of its places in both scans.
+    """Add the change score of each lesion that both scans show: 1 minus the similarity of its places.
+
+    A new or resolved lesion has none. The network knows a place by all that surrounds it, also without its lesion.
 
     Parameters
     ----------
@@ -51,7 +53,8 @@ def with_scores(
     for row in found.rows:
         if should_stop():
             raise Cancelled("Stopped.")
-        rows.append(replace(row, change_score=_score(row, found, prior, matcher)))
+        in_both = row.current and row.prior
+        rows.append(replace(row, change_score=_score(row, found, prior, matcher) if in_both else None))
     return replace(found, rows=tuple(rows))
 
 
@@ -59,7 +62,7 @@ def _score(row: Row, found: FollowUp, prior: Volume, matcher: Matcher) -> float 
     """Score of one lesion, seen at one size at its place in both scans; None where a scan does not show it."""
     from napari_medseg.classification import Subject
 
-    lesions: tuple[Finding, ...] = row.current or row.prior
+    lesions: tuple[Finding, ...] = row.current
     largest = max(lesions, key=lambda each: each.volume_ml)
     there = np.linalg.solve(found.registration.matrix, [*row.position_mm, 1.0])
     try:

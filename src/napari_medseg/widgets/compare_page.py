@@ -25,7 +25,10 @@ _HEADINGS = {
     PRIOR: ("prior", "Volume at the prior visit, ml"),
     NOW: ("now", "Volume now, ml"),
     LONG: ("axis", "Long axis in the plane of acquisition, now, mm (RECIST)"),
-    SCORE: ("Δ", "Change score of the Siamese network: 0 the same lesion, 1 quite another; small changes stay near 0"),
+    SCORE: (
+        "Δ",
+        "How differently a lesion of both scans looks to the Siamese network: 0 the same, 1 quite another",
+    ),
 }
 _COLOURS = {State.NEW: "warning", State.GROWN: "warning", State.SHRUNK: "good", State.RESOLVED: "good"}
 _MOST_ROWS = 10
@@ -107,7 +110,7 @@ class ComparePage(QWidget):
         self._criterion.setAccessibleName("Judge by")
         self._score = QCheckBox("Siamese change score")
         self._score.setToolTip(
-            "How differently each lesion looks to the Siamese network, 0 to 1; takes some seconds more"
+            "How differently each lesion of both scans looks to the Siamese network, 0 to 1; takes some seconds more"
         )
         self._compare = button("Compare", "Register the prior and match its lesions (seconds)", role="main")
         self._compare.clicked.connect(self._on_compare)
