@@ -83,12 +83,11 @@ def _say_active(results: Results, name: str, version: int) -> None:
 
 
 def _export_model(options: argparse.Namespace, results: Results) -> None:
-    from napari_medseg.classification.learned import without_marks
     from napari_medseg.models.checkpoint import load_checkpoint, save_checkpoint
     from napari_medseg.models.library import Library
 
     checkpoint = load_checkpoint(Library().path(options.name, options.version))
-    card = checkpoint.card.model_copy(update={"data": without_marks(checkpoint.card.data)})
+    card = checkpoint.card.for_others()
     _say_stored(results, card, save_checkpoint(options.out, checkpoint.network, card))
 
 

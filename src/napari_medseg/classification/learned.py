@@ -10,8 +10,9 @@ import numpy as np
 
 from napari_medseg.classification.subject import Subject
 from napari_medseg.imaging.view import Floats
+from napari_medseg.models.card import PATIENT_MARK
 
-_CASE, _PATIENT, _DIGITS = "case sha256 ", "patient sha256 ", 16
+_CASE, _DIGITS = "case sha256 ", 16
 
 
 def case_mark(inputs: Floats) -> str:
@@ -21,12 +22,7 @@ def case_mark(inputs: Floats) -> str:
 
 def patient_mark(owner: str) -> str:
     """What a card says of an owner of cases."""
-    return _PATIENT + hashlib.sha256(f"napari-medseg {owner}".encode()).hexdigest()[:_DIGITS]
-
-
-def without_marks(data: Sequence[str]) -> list[str]:
-    """What a card may say to others: whoever knows a patient's name could tell from its mark that it was there."""
-    return [line for line in data if not line.startswith(_PATIENT)]
+    return PATIENT_MARK + hashlib.sha256(f"napari-medseg {owner}".encode()).hexdigest()[:_DIGITS]
 
 
 def owners_of(subject: Subject) -> tuple[str, ...]:
@@ -55,7 +51,7 @@ class Learned:
     def __init__(self, data: Sequence[str]) -> None:
         self._marks = set(data)
         self.names_cases = any(mark.startswith(_CASE) for mark in data)
-        self.names_patients = any(mark.startswith(_PATIENT) for mark in data)
+        self.names_patients = any(mark.startswith(PATIENT_MARK) for mark in data)
 
     def note(self, marks: Sequence[str], names: Sequence[Sequence[str]]) -> None:
         """Take cases and the names of their owners into account: where one was learned from, all of its owner's are."""

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Does = Literal["segment", "classify", "compare"]
+PATIENT_MARK = "patient sha256 "
+"""How a line of a card's data begins that stands for a patient."""
 
 
 def now_iso() -> str:
@@ -141,3 +143,7 @@ class Card(BaseModel):
     def title(self) -> str:
         """Name and version as a person says them."""
         return f"{self.name} version {self.version}"
+
+    def for_others(self) -> Card:
+        """The card without its marks of patients: who knows a name could tell from one that the patient was there."""
+        return self.model_copy(update={"data": [line for line in self.data if not line.startswith(PATIENT_MARK)]})
