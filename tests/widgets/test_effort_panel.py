@@ -103,7 +103,7 @@ def test_a_click_pins_a_case_and_another_lets_it_teach(panel, services, qtbot):
 def test_a_removed_case_teaches_no_more_and_is_kept(panel, services, qtbot):
     (table,) = panel.findChildren(QTableWidget)
     table.setCurrentCell(1, 1)
-    next(b for b in panel.findChildren(QPushButton) if b.accessibleName() == "Remove the selected correction").click()
+    press(qtbot, panel, "Remove")
     assert [stored.id for stored in services.store.list()] == ["correction-0001", "correction-0003"]
     assert table.rowCount() == 2
     assert (services.store.root / "removed" / "correction-0002" / "card.json").is_file()

@@ -150,7 +150,7 @@ class CorrectController:
         return partial(_make_correction, work, lesions, fields)
 
     def _proposer(self, lesions: tuple[Any, ...]) -> str:
-        """The version that proposed last; where all was painted by hand, the one that could have."""
+        """The version that proposed the newest lesion; where all was painted by hand, the one that could have."""
         proposers = [
             lesion.proposal.model for lesion in lesions if lesion.proposal is not None and lesion.proposal.model
         ]

@@ -90,8 +90,7 @@ class EffortPanel(QWidget):
             "Compare versions", "Show what the old and the new version answer on the selected case, side by side"
         )
         self._compare.clicked.connect(lambda: self.controller.compare(self.selected))
-        self._remove = button("", "Let the selected case teach no more; its folder is kept, in 'removed'")
-        self._remove.setAccessibleName("Remove the selected correction")
+        self._remove = button("Remove", "Let the selected case teach no more; its folder is kept, in 'removed'")
         self._remove.clicked.connect(lambda: self.controller.remove(self.selected))
         self._save = button("Save as CSV", "One line a correction: seconds, voxels, clicks, version")
         self._save.clicked.connect(self._on_save)
@@ -100,8 +99,9 @@ class EffortPanel(QWidget):
         body.setSpacing(GAP)
         for widget in (self._empty, self._table):
             body.addWidget(widget)
-        body.addLayout(row(self._compare, self._remove, self._save, stretch=0))
+        body.addLayout(row(self._compare, self._remove, stretch=0))
         body.addWidget(self._plot)
+        body.addWidget(self._save)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(GAP)
