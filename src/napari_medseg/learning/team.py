@@ -52,9 +52,7 @@ class Team:
         """Sum over all members, through which gradients flow."""
         if self.size == 1:
             return sums
-        from torch.distributed.nn.functional import all_reduce
-
-        added: Tensor = all_reduce(sums)  # type: ignore[no-untyped-call]
+        added: Tensor = _Sum.apply(sums)  # type: ignore[no-untyped-call]
         return added
 
     def average(self, gradients: Sequence[Tensor]) -> None:
@@ -87,6 +85,28 @@ class Team:
             data.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
         torch.distributed.broadcast(data, 0)
         return json.loads(bytes(data.cpu().tolist()))
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all members, and of its gradients.
+
+    torch's own (`torch.distributed.nn.functional.all_reduce`) keeps the group for good: its threads outlive the
+    training and now and then abort the process when it ends.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor) -> Tensor:
+        return _summed(sums)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _summed(gradient)
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    summed = tensor.detach().clone()
+    torch.distributed.all_reduce(summed)
+    return summed
 
 
 def present_team() -> Team:
