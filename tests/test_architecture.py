@@ -54,6 +54,7 @@ WHERE = {
     "torch": {"networks", "models", "segmentation", "classification", "learning"},
     "psygnal": {"session", "widgets"},
     "captum": {"classification"},
+    "openvino": {"networks"},
     "monai": set(),
     "pickle": set(),
     **{name: {"widgets"} for name in GUI},
@@ -128,17 +129,22 @@ def test_the_rule_itself(room: str, name: str, in_function: bool, allowed: bool)
 def test_every_library_that_is_imported_is_declared() -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml by itself")
     project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {_plain(re.split(r"[^\w.-]", line)[0]) for line in project["dependencies"]}
+    declared = _names(project["dependencies"])
+    extras = declared | {name for extra in project["optional-dependencies"].values() for name in _names(extra)}
     homes = packages_distributions()
     missing = set()
     for path in PACKAGE.rglob("*.py"):
-        for name, _, _ in _imports(ast.parse(path.read_text(encoding="utf-8"))):
+        for name, _, in_function in _imports(ast.parse(path.read_text(encoding="utf-8"))):
             top = name.partition(".")[0]
             if top in sys.stdlib_module_names or top in ("__future__", "napari_medseg"):
                 continue
-            if not declared & {_plain(home) for home in homes.get(top, [])}:
+            if not (extras if in_function else declared) & {_plain(home) for home in homes.get(top, [])}:
                 missing.add(top)
     assert missing == set()
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {_plain(re.split(r"[^\w.-]", line)[0]) for line in requirements}
 
 
 def _plain(name: str) -> str:

@@ -30,7 +30,7 @@ from napari_medseg.segmentation.memory import (
     release_gpu,
     torch_out_of_memory,
 )
-from napari_medseg.segmentation.precision import faster_dtype
+from napari_medseg.segmentation.precision import faster_dtype, faster_engine
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.speed import measure_later, use_threads
 from napari_medseg.segmentation.views import Prompts, prompts_in_array
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from napari_medseg.models.card import Card
     from napari_medseg.networks.click_unet import ClickUNet
+    from napari_medseg.networks.openvino_graph import OpenVinoClicks
 
 
 class Segmenter:
@@ -61,6 +62,7 @@ class Segmenter:
         self._is_exact = False
         self.checkpoint = checkpoint
         self._ready: ClickUNet | None = None
+        self._engine: OpenVinoClicks | None = None
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -263,6 +265,7 @@ class Segmenter:
         if self._ready is None:
             import copy
 
+            self._engine = None if self._is_exact else faster_engine(self.network, self.device, self._dtype())
             self._ready = copy.deepcopy(self.network).eval().to(self.device, self._dtype())
         return self._ready
 
@@ -277,7 +280,7 @@ class Segmenter:
         except RuntimeError as error:
             raise JobFailed(f"the network stopped: {error}") from error
         if not (np.isfinite(probability).all() and np.isfinite(estimate).all()):
-            if not self._is_exact and self._dtype() != torch.float32:
+            if not self._is_exact and (self._dtype() != torch.float32 or self._engine is not None):
                 self._is_exact, self._ready = True, None
                 return self._predict(inputs, widths)
             raise ModelError(f"the model '{self.name}' gave an answer that is not a number: choose another version")
@@ -288,10 +291,23 @@ class Segmenter:
 
         network = self._network()
         with torch.inference_mode():
-            views = torch.from_numpy(inputs).to(self.device, self._dtype())
-            logits, quality = network(views, torch.from_numpy(widths).to(self.device))
+            views, wide = torch.from_numpy(inputs), torch.from_numpy(widths).to(self.device)
+            logits = self._by_engine(views)
+            if logits is None:
+                logits, quality = network(views.to(self.device, self._dtype()), wide)
+            else:
+                quality = network.quality_head(logits, wide)
             probability = logits.float().sigmoid()[:, 0].cpu().numpy()
             return probability, quality.float().sigmoid().cpu().numpy()
+
+    def _by_engine(self, views: torch.Tensor) -> torch.Tensor | None:
+        """Logits by OpenVINO; None where torch is to answer, and from then on where OpenVINO stopped."""
+        if self._engine is not None:
+            try:
+                return self._engine(views)
+            except RuntimeError:
+                self._engine = None
+        return None
 
 
 def _check_prompts(prompts: Prompts, volume: Volume) -> None:

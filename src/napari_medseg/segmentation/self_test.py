@@ -1,4 +1,4 @@
-"""Time the bundled click model in each precision and with several numbers of threads, and keep the best.
+"""Time the bundled click model in each precision, with several numbers of threads and with OpenVINO; keep the best.
 
 ``python -m napari_medseg.segmentation.self_test`` prints a table; the window starts it once by itself.
 """
@@ -9,7 +9,9 @@ import copy
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Literal
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
@@ -19,9 +21,11 @@ from numpy.typing import NDArray
 from napari_medseg.models.checkpoint import load_checkpoint
 from napari_medseg.models.library import Library
 from napari_medseg.networks.click_unet import ClickUNet
+from napari_medseg.networks.openvino_graph import OpenVinoClicks, has_openvino
 from napari_medseg.segmentation.speed import Speed, keep, lock_path, machine
 from napari_medseg.segmentation.views import Prompts, View, render
 
+Answer = Callable[[torch.Tensor], torch.Tensor]
 _SIZES = ((48, 2), (64, 1))
 _ROUNDS = 3
 _CLEARLY = 0.9
@@ -34,9 +38,9 @@ def measure(network: ClickUNet, device_type: str = "cpu", *, rounds: int = _ROUN
     Settings take turns; the best of several rounds counts. 16 bits are chosen where they are clearly faster and their
     masks agree with those of 32 bits; another number of threads than torch's own where it is clearly faster.
     """
-    inputs = [_lesion(size).repeat(n, 1, 1, 1, 1).to(device_type) for size, n in _SIZES]
+    inputs = [_lesion(size).repeat(n, 1, 1, 1, 1) for size, n in _SIZES]
     exact = copy.deepcopy(network).eval().to(device_type)
-    networks = {"float32": exact, "bfloat16": copy.deepcopy(exact).to(torch.bfloat16)}
+    networks = {"float32": _by_torch(exact), "bfloat16": _by_torch(copy.deepcopy(exact).to(torch.bfloat16))}
     usual = torch.get_num_threads()
     threads = [usual] if device_type != "cpu" else sorted({usual, os.cpu_count() or usual, max(1, usual // 2)})
     best: dict[tuple[str, int], float] = {}
@@ -48,15 +52,46 @@ def measure(network: ClickUNet, device_type: str = "cpu", *, rounds: int = _ROUN
     torch.set_num_threads(usual)
     agreement = _dice(*(_masks(each, inputs[-1]) for each in networks.values()))
     is_low = best["bfloat16", usual] < _CLEARLY * best["float32", usual] and agreement >= _LEAST_AGREEMENT
-    precision = "bfloat16" if is_low else "float32"
+    precision: Literal["float32", "bfloat16"] = "bfloat16" if is_low else "float32"
     fastest = min(threads, key=lambda n: best[precision, n] * (1.0 if n != usual else _CLEARLY))
     return Speed(
         machine=machine(device_type),
-        precision="bfloat16" if is_low else "float32",
+        precision=precision,
         threads=fastest if fastest != usual else None,
         agreement=agreement,
         seconds={f"{name}, {n} threads": round(s, 4) for (name, n), s in best.items()},
     )
+
+
+def with_openvino(network: ClickUNet, speed: Speed, *, rounds: int = _ROUNDS) -> Speed:
+    """Choose OpenVINO in place of torch where it is clearly faster in the same precision, and its masks agree.
+
+    Parameters
+    ----------
+    network : ClickUNet
+        The click model.
+    speed : Speed
+        What `measure` chose for the processor.
+    rounds : int
+        How often both take turns.
+    """
+    usual = torch.get_num_threads()
+    threads = speed.threads or usual
+    inputs = [_lesion(size).repeat(n, 1, 1, 1, 1) for size, n in _SIZES]
+    exact = copy.deepcopy(network).eval()
+    same = _by_torch(copy.deepcopy(exact).to(speed.dtype))
+    other = OpenVinoClicks(exact, speed.dtype, threads)
+    torch.set_num_threads(threads)
+    _seconds(other, inputs)  # compiles
+    by_torch = by_openvino = np.inf
+    for _ in range(rounds):
+        by_torch, by_openvino = min(by_torch, _seconds(same, inputs)), min(by_openvino, _seconds(other, inputs))
+    torch.set_num_threads(usual)
+    agreement = _dice(_masks(_by_torch(exact), inputs[-1]), _masks(other, inputs[-1]))
+    is_better = by_openvino < _CLEARLY * by_torch and agreement >= _LEAST_AGREEMENT
+    seconds = {**speed.seconds, f"OpenVINO {speed.precision}, {threads} threads": round(by_openvino, 4)}
+    found = {"seconds": seconds, "engine": "openvino" if is_better else "torch"}
+    return speed.model_copy(update=found | ({"agreement": agreement} if is_better else {}))
 
 
 def _lesion(size: int) -> torch.Tensor:
@@ -69,18 +104,27 @@ def _lesion(size: int) -> torch.Tensor:
     return torch.from_numpy(render(scan, View(middle[0], float(size), size), (1.0, 1.0, 1.0), prompts))[None]
 
 
-def _seconds(network: ClickUNet, inputs: list[torch.Tensor]) -> float:
+def _by_torch(network: ClickUNet) -> Answer:
+    dtype, device = next((p.dtype, p.device) for p in network.parameters())
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = network(x.to(device, dtype))[0]
+        return answer.float().cpu()
+
+    return logits
+
+
+def _seconds(answer: Answer, inputs: list[torch.Tensor]) -> float:
     start = time.perf_counter()
     with torch.inference_mode():
         for x in inputs:
-            network(x.to(next(network.parameters()).dtype))[0].float().cpu()
+            answer(x)
     return time.perf_counter() - start
 
 
-def _masks(network: ClickUNet, x: torch.Tensor) -> NDArray[np.bool_]:
+def _masks(answer: Answer, x: torch.Tensor) -> NDArray[np.bool_]:
     with torch.inference_mode():
-        logits = network(x.to(next(network.parameters()).dtype))[0].float().cpu()
-    return np.asarray((logits > 0).numpy(), bool)
+        return np.asarray((answer(x) > 0).numpy(), bool)
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
@@ -99,6 +143,9 @@ def main() -> None:
         for device_type in sys.argv[1:] or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
             speed = measure(network, device_type)
             keep(device_type, speed)
+            if device_type == "cpu" and has_openvino():
+                speed = with_openvino(network, speed)
+                keep(device_type, speed)
             sys.stdout.write(speed.model_dump_json(indent=1) + "\n")
     finally:
         lock_path().unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """How this machine runs the networks fastest and still right: measured once, kept in the user's folder.
 
 Until it is measured, a guess from the processor's abilities serves, so that the first click never waits. The
-measurement runs in a process of its own after the first answer, and again when torch or the processor changed.
+measurement runs in a process of its own after the first answer, and again when the processor or an engine changed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ class Speed(BaseModel):
 
     machine: str = Field(title="Machine", description="Processor, its number of cores, and torch's version.")
     precision: Literal["float32", "bfloat16"] = Field(title="Precision")
+    engine: Literal["torch", "openvino"] = Field("torch", title="Engine", description="What answers to prompts.")
     threads: int | None = Field(None, title="Threads", description="None: as many as torch chooses.")
     agreement: float | None = Field(None, title="Agreement", description="Dice of both precisions' masks.")
     seconds: dict[str, float] = Field(default_factory=dict, title="Seconds of one click", description="By setting.")
@@ -85,11 +87,14 @@ def _usual_threads() -> int:
 
 @cache
 def machine(device_type: str) -> str:
-    """The processor, its cores and torch's version: what a measurement holds for."""
+    """The processor, its cores and the versions of what runs networks: what a measurement holds for."""
     if device_type == "cuda" and torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     ability = torch.backends.cpu.get_cpu_capability()
-    return f"{_processor()}, {os.cpu_count()} cores, {ability}, torch {torch.__version__}"
+    engines = [f"torch {torch.__version__}"]
+    with suppress(PackageNotFoundError):
+        engines.append(f"OpenVINO {version('openvino')}")
+    return f"{_processor()}, {os.cpu_count()} cores, {ability}, {', '.join(engines)}"
 
 
 def _processor() -> str:
