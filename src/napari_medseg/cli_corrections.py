@@ -35,10 +35,10 @@ def corrections_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_corrections_command(options: argparse.Namespace, results: Results) -> None:
     """Run the action that was named."""
-    from napari_medseg.home import home_folder
     from napari_medseg.learning.corrections import CorrectionStore
+    from napari_medseg.learning.corrections_folder import corrections_folder
 
-    _ACTIONS[options.action](CorrectionStore(options.folder or home_folder() / "corrections"), options, results)
+    _ACTIONS[options.action](CorrectionStore(options.folder or corrections_folder()), options, results)
 
 
 def _list(store: CorrectionStore, options: argparse.Namespace, results: Results) -> None:

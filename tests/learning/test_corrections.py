@@ -206,3 +206,12 @@ def test_the_hash_follows_voxels_and_place_not_the_name(scan):
     moved[0, 3] += 1
     assert content_hash(scan) != content_hash(replace(scan, affine=moved))
     assert content_hash(scan) != content_hash(replace(scan, data=scan.data + 1))
+
+
+def test_a_folder_on_a_drive_that_was_unplugged_is_not_made_anew(scan, tmp_path):
+    store = CorrectionStore(tmp_path / "stick" / "corrections")
+    with pytest.raises(LearningError, match="is not there: bring it back, or choose another"):
+        store.add(correction_of(scan))
+    assert not (tmp_path / "stick").exists()
+    (tmp_path / "stick").mkdir()
+    assert store.add(correction_of(scan)).is_dir()

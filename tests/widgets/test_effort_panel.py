@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QPushButton, QSlider, QTableWidget
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.correction import Correction
 from napari_medseg.learning.corrections import CorrectionStore
+from napari_medseg.learning.corrections_folder import corrections_folder
 from napari_medseg.models import library as library_module
 from napari_medseg.models.card import AutomaticSettings
 from napari_medseg.models.checkpoint import Card, Checkpoint, save_checkpoint
@@ -19,6 +20,7 @@ from napari_medseg.models.library import Library
 from napari_medseg.networks.click_unet import ClickUNet
 from napari_medseg.segmentation.prompts import Click
 from napari_medseg.session.services import build
+from napari_medseg.widgets import effort_panel
 from napari_medseg.widgets.comparison_view import ComparisonView
 from napari_medseg.widgets.effort_panel import PIN, SCAN, SECONDS, EffortPanel
 from napari_medseg.widgets.effort_plot import EffortPlot
@@ -166,3 +168,36 @@ def test_two_versions_are_two_outlines_with_a_slider_and_side_by_side(panel, ser
     assert view.layers == ()
     assert len(viewer.layers) == n_layers - 3
     assert view.isHidden()
+
+
+def test_corrections_can_be_kept_elsewhere(services, qtbot, tmp_path, monkeypatch):
+    panel = EffortPanel(services.comparing, services.learning)
+    qtbot.addWidget(panel)
+    panel.findChild(QPushButton).click()
+    shared, opened = tmp_path / "shared drive", []
+    shared.mkdir()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(shared))
+    monkeypatch.setattr(effort_panel.QDesktopServices, "openUrl", lambda url: bool(opened.append(url.toLocalFile())))
+    buttons = {b.text(): b for b in panel.findChildren(QPushButton)}
+    buttons["Keep elsewhere…"].click()
+    assert services.session.message == f"Corrections are kept in {shared} from now on; there is none yet."
+    assert services.learning.n_corrections() == 0
+    assert panel.findChild(QTableWidget).rowCount() == 0
+    assert corrections_folder() == shared
+    services.store.add(correction(7, "click 1", 10.0))
+    assert services.learning.n_corrections() == 1
+    buttons["Open folder"].click()
+    assert opened == [str(shared)]
+    assert services.session.message == f"The corrections lie in {shared}."
+    fresh = build(library=services.library)
+    assert [case.scan for case in fresh.comparing.cases()] == ["correction-0001"]
+    fresh.recovery.close()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(services, tmp_path):
+    before = services.store.root
+    services.comparing.keep_in(tmp_path / "nowhere")
+    assert services.session.message.startswith(f"nothing can be written to {tmp_path / 'nowhere'} (")
+    assert services.session.message.endswith("): choose another folder")
+    assert services.store.root == before
+    assert not services.comparing.keeps_elsewhere

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_medseg.errors import ImagingError, LearningError, MedSegError
+from napari_medseg.home import home_folder
 from napari_medseg.imaging.durable import write_durably
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.correction import Correction, content_hash
@@ -152,7 +153,7 @@ class CorrectionStore:
     Parameters
     ----------
     root : path
-        The folder; made when the first correction is added.
+        The folder; made when the first correction is added, where the one that is to hold it is there.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -163,8 +164,19 @@ class CorrectionStore:
 
         A newer correction of the same scan takes the place of an older one in `list`, pinned as that was; nothing is
         deleted.
+
+        Raises
+        ------
+        LearningError
+            If the folder, and the one that is to hold it, is gone: a drive that was unplugged.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=self.root.is_relative_to(home_folder()), exist_ok=True)
+        except FileNotFoundError as error:
+            raise LearningError(
+                f"the folder for corrections, {self.root}, is not there: bring it back, or choose another under "
+                "'Corrections and what they bought'"
+            ) from error
         temporary = Path(tempfile.mkdtemp(prefix=".adding-", dir=self.root))
         try:
             _write(temporary, correction)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_medseg.errors import MedSegError
+from napari_medseg.learning.corrections_folder import choose_corrections_folder, is_chosen
 from napari_medseg.learning.effort import Effort, MeanEffort, efforts, mean_efforts, write_efforts
 from napari_medseg.models.library import CLICK, Library
 from napari_medseg.session.runner import Runner, Ticket, explain
@@ -39,7 +40,7 @@ class CompareController:
     compared : Signal
         Emits the Comparison that was asked for.
     changed : Signal
-        A case was pinned or let teach again.
+        A case was pinned, let teach again or removed, or there are other cases in another folder.
     """
 
     compared = Signal(object)
@@ -84,6 +85,29 @@ class CompareController:
             self.session.message = str(error)
             return
         self.session.message = f"{correction} teaches no more; it is kept in {kept.parent}."
+        self.changed.emit()
+
+    @property
+    def folder(self) -> Path:
+        """Where corrections are kept."""
+        return self.store.root
+
+    @property
+    def keeps_elsewhere(self) -> bool:
+        """Whether the user chose the folder."""
+        return is_chosen()
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep corrections in another folder from now on; the old folder stays as it is."""
+        try:
+            choose_corrections_folder(folder)
+        except (MedSegError, OSError) as error:
+            self.session.message = str(error)
+            return
+        self.store.root = folder.resolve()
+        n = len(self.store.list())
+        there = f"{n} corrected scan{'s are' if n > 1 else ' is'} there already" if n else "there is none yet"
+        self.session.message = f"Corrections are kept in {self.store.root} from now on; {there}."
         self.changed.emit()
 
     def export(self, path: Path) -> None:

@@ -63,7 +63,8 @@ class LearnController(TrainingController):
     ) -> None:
         super().__init__(session, library, launch=launch, arguments=arguments, failures=failures)
         self.store = store
-        self._seen, self._n_corrections = -1, 0
+        self._seen: tuple[Path, int] | None = None
+        self._n_corrections = 0
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
@@ -79,7 +80,7 @@ class LearnController(TrainingController):
     def n_corrections(self) -> int:
         """Count the corrected scans; looks into the folder only when it has changed."""
         try:
-            stamp = self.store.root.stat().st_mtime_ns
+            stamp = self.store.root, self.store.root.stat().st_mtime_ns
         except OSError:
             return 0
         if stamp != self._seen:

@@ -9,6 +9,7 @@ from typing import Any
 from napari_medseg.classification.cases import CaseLibrary
 from napari_medseg.home import home_folder
 from napari_medseg.learning.corrections import CorrectionStore
+from napari_medseg.learning.corrections_folder import corrections_folder
 from napari_medseg.models.library import Library
 from napari_medseg.session.answers import load
 from napari_medseg.session.classify import ClassifyController
@@ -108,12 +109,13 @@ def build(
     files, answers, store = (
         files or InlineRunner(),
         answers or InlineRunner(),
-        store or CorrectionStore(home_folder() / "corrections"),
+        store or CorrectionStore(corrections_folder()),
     )
     segmenting = SegmentController(editor, answers, loader=loader, failures=failures)
     opening = OpenController(editor, files, failures=failures)
     correcting = CorrectController(editor, files, store, stop=segmenting.cancel, failures=failures)
     learning = LearnController(session, store, library, failures=failures)
+    comparing = CompareController(session, store, library, answers, failures=failures)
     exporting = ExportController(editor, files, failures=failures)
     cases = CaseLibrary()
     labelling = LabelController(
@@ -122,6 +124,7 @@ def build(
     recovery = RecoveryController(editor, opening, home_folder() / "journal", post=post)
     correcting.accepted.connect(recovery.note_saved)
     correcting.accepted.connect(learning.changed.emit)
+    comparing.changed.connect(learning.changed.emit)
     exporting.exported.connect(recovery.note_saved)
     return Services(
         session=session,
@@ -130,7 +133,7 @@ def build(
         segmenting=segmenting,
         correcting=correcting,
         learning=learning,
-        comparing=CompareController(session, store, library, answers, failures=failures),
+        comparing=comparing,
         following=PriorController(opening, answers, loader=loader, failures=failures),
         doubt=DoubtController(editor, library),
         exporting=exporting,

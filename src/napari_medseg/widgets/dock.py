@@ -238,7 +238,7 @@ class MedSegDock(QWidget):
     def _draw_learn(self, *, is_open: bool | None = None) -> None:
         learning = self.services.learning
         n_corrections = learning.n_corrections()
-        is_available = n_corrections > 0 or learning.is_running
+        is_available = n_corrections > 0 or learning.is_running or self.services.comparing.keeps_elsewhere
         if is_open is None and not self._has_drawn_learn:
             is_open = False  # corrections of earlier sessions: there when wanted, out of the way until then
         self._has_drawn_learn = is_available

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QUrl
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_medseg.learning.effort import Effort
@@ -62,6 +63,7 @@ class EffortPanel(QWidget):
         self._compare.setIcon(icon("eye", look.text, off=look.faint))
         self._remove.setIcon(icon("trash", look.text, off=look.faint))
         self._save.setIcon(icon("save", look.text, off=look.faint))
+        self._show.setIcon(icon("folder", look.text))
         if self._body.isVisible():
             self.draw()
 
@@ -73,6 +75,7 @@ class EffortPanel(QWidget):
             self._draw_row(index, case)
         fit_rows(self._table, _MOST_ROWS)
         self._empty.setVisible(not self._cases)
+        self._where.setText(f"Kept in {_breakable(self.controller.folder)}")
         self._plot.show_means(self.controller.means())
         for each in (self._save, self._remove):
             each.setEnabled(bool(self._cases))
@@ -94,6 +97,11 @@ class EffortPanel(QWidget):
         self._remove.clicked.connect(lambda: self.controller.remove(self.selected))
         self._save = button("Save as CSV", "One line a correction: seconds, voxels, clicks, version")
         self._save.clicked.connect(self._on_save)
+        self._where = dim()
+        self._show = button("Open folder", "Show the corrections as they lie on the disk: one folder each")
+        self._show.clicked.connect(self._on_show)
+        self._move = button("Keep elsewhere…", "Choose another folder for corrections, as one on a shared drive")
+        self._move.clicked.connect(self._on_move)
         body = QVBoxLayout(self._body)
         body.setContentsMargins(0, 0, 0, 0)
         body.setSpacing(GAP)
@@ -102,6 +110,8 @@ class EffortPanel(QWidget):
         body.addLayout(row(self._compare, self._remove, stretch=0))
         body.addWidget(self._plot)
         body.addWidget(self._save)
+        body.addWidget(self._where)
+        body.addLayout(row(self._show, self._move, stretch=1))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(GAP)
@@ -138,7 +148,21 @@ class EffortPanel(QWidget):
             case = self._cases[index]
             self.controller.pin(case.correction, not case.pinned)
 
+    def _on_show(self) -> None:
+        if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.controller.folder))):
+            self.learning.session.message = f"The corrections lie in {self.controller.folder}."
+
+    def _on_move(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Keep corrections in", str(self.controller.folder))
+        if chosen:
+            self.controller.keep_in(Path(chosen))
+
     def _on_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save as CSV", "corrections.csv", "CSV (*.csv)")
         if path:
             self.controller.export(Path(path))
+
+
+def _breakable(folder: Path) -> str:
+    """A path that a label can wrap after each of its parts."""
+    return str(folder).replace("/", "/\u200b").replace("\\", "\\\u200b")
