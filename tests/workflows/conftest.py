@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from qtpy.QtCore import QPoint, Qt
 
 from napari_medseg.imaging.volume import Volume
@@ -107,16 +108,27 @@ def window(make_napari_viewer, qtbot, model) -> Window:
     return made
 
 
-@pytest.fixture
-def scan(tmp_path) -> Path:
-    """A CT-like file with a bright ball of 8 mm radius in it."""
+def write_ball(path: Path, centre: tuple[int, int, int], seed: int) -> NDArray[np.bool_]:
+    """Write a CT-like file with a bright ball of 8 mm radius in it, and return where the ball is."""
     shape = (60, 44, 16)
     ijk = np.indices(shape).reshape(3, -1)
-    centre = np.array([34, 20, 8])
-    away = (AFFINE[:3, :3] @ (ijk - centre[:, None])) ** 2
+    away = (AFFINE[:3, :3] @ (ijk - np.array(centre)[:, None])) ** 2
     inside = (away.sum(0) <= 64).reshape(shape)
-    noise = np.random.default_rng(0).normal(0, 12, shape)
+    noise = np.random.default_rng(seed).normal(0, 12, shape)
     data = np.where(inside, 90, 20) + noise
-    path = tmp_path / "ct.nii.gz"
     nib.save(nib.Nifti1Image(data.astype(np.int16), AFFINE), path)
+    return inside
+
+
+@pytest.fixture
+def scan(tmp_path) -> Path:
+    """A CT-like file with a bright ball in it."""
+    path = tmp_path / "ct.nii.gz"
+    write_ball(path, (34, 20, 8), 0)
     return path
+
+
+@pytest.fixture
+def ball_scan():
+    """`write_ball`."""
+    return write_ball

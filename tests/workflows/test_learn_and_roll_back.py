@@ -67,3 +67,35 @@ def test_accept_fine_tune_choose_roll_back_export(window, scan, qtbot, beats):
     assert saved.shape == source.shape
     assert np.allclose(saved.affine, source.affine, atol=1e-5)
     assert (np.asarray(saved.dataobj) > 0).sum() == (window.layer.data > 0).sum()
+
+
+@pytest.mark.timeout(400)
+def test_the_next_scan_is_segmented_without_a_click(window, scan, model, ball_scan, tmp_path, qtbot):
+    model.radius_mm = 8.0
+    window.open(scan)
+    at = tuple(n // 2 for n in window.labels.shape)
+    window.show(at)
+    window.press("Click")
+    window.click(at)
+    window.wait(lambda: window.labels[at] == 1)
+    window.settled()
+    window.press("Mark all")
+    window.press("Accept")
+    learning = window.dock.services.learning
+    window.wait(lambda: learning.n_corrections() == 1)
+    window.dock.panels["Learn"].form["steps"].value = "24"
+    window.press("Fine-tune on corrections")
+    qtbot.waitUntil(lambda: learning.is_running, timeout=5000)
+    qtbot.waitUntil(lambda: not learning.is_running, timeout=LONG_MS)
+    assert learning.verdict is not None, learning.last.message
+    assert learning.verdict.adopted, learning.verdict.sentence
+
+    truth = ball_scan(tmp_path / "next.nii.gz", (22, 25, 7), 1)
+    window.open(tmp_path / "next.nii.gz")
+    window.press("Segment lesion")
+    qtbot.waitUntil(lambda: window.session.busy is None and window.labels.any(), timeout=60_000)
+    assert not window.session.prompts
+    window.press("Export")
+    window.wait(lambda: window.session.saved is not None)
+    found = np.asarray(nib.load(window.session.saved.path).dataobj) > 0
+    assert 2 * (found & truth).sum() > 0.5 * (found.sum() + truth.sum())
