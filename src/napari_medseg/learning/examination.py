@@ -11,7 +11,7 @@ import torch
 
 from napari_medseg.learning.held_out import HeldOut, describe
 from napari_medseg.learning.lesson import Lesson
-from napari_medseg.learning.mixing import PARTS, SMALLEST_PART, mixed
+from napari_medseg.learning.mixing import PARTS, PARTS_FROM_ONE_SCAN, SMALLEST_PART, mixed
 from napari_medseg.learning.reports import Figures
 from napari_medseg.learning.samples import Sample
 from napari_medseg.learning.validation import (
@@ -28,6 +28,7 @@ from napari_medseg.networks.click_unet import ClickUNet
 from napari_medseg.segmentation.segmenter import Segmenter
 
 _SHARE_IN_CLICKS = 0.7
+_CLEARLY_BETTER = 0.1
 
 
 class Examination:
@@ -67,9 +68,11 @@ class Examination:
         -------
         float
             How much is kept of what clicks have learned: the part that answers best to one click and forgets nothing;
-            0 where none is better than nothing of it.
+            0 where none is better than nothing of it, and little where no whole case was held out: the other end of
+            the scan that taught says little of the next scan.
         float
-            The share that labels have in the answer to a click into them; 0 where the click alone does better.
+            The share that labels have in the answer to a click into them; 0 where the click alone does better, or
+            labels without a click do worse than a click, or little better where no whole case was held out.
         dict
             What that reaches on the held-out cases: `Figures`, as JSON holds them.
         """
@@ -81,9 +84,12 @@ class Examination:
             reached = one_click_dice(Checkpoint(self.with_part(network, part), self.card(share)), *of)
             return -1.0 if reached is None else reached
 
-        reached, share = max((one_click(0.0, share), share) for share in (0.0, _SHARE_IN_CLICKS))
-        part = 0.0
-        for more in PARTS if reached >= 0 and self._clicks_have_learned(network) else ():
+        is_another_scan = all(held.is_whole for held in lesson.held_out)
+        reached, share = one_click(0.0, 0.0), 0.0
+        if automatic is not None and automatic >= reached + (0.0 if is_another_scan else _CLEARLY_BETTER):
+            reached, share = max((reached, 0.0), (one_click(0.0, _SHARE_IN_CLICKS), _SHARE_IN_CLICKS))
+        parts, part = PARTS if is_another_scan else PARTS_FROM_ONE_SCAN, 0.0
+        for more in parts if reached >= 0 and self._clicks_have_learned(network) else ():
             better = one_click(more, share)
             if better > reached and not self._forgets(self.with_part(network, more), before):
                 part, reached = more, better

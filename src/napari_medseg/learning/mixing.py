@@ -13,7 +13,8 @@ import torch
 
 from napari_medseg.networks.click_unet import ClickUNet
 
-PARTS = (1.0, 0.5)
+PARTS = (1.0, 0.5, 0.25)
+PARTS_FROM_ONE_SCAN = (0.25,)
 SMALLEST_PART = 0.125
 
 
