@@ -121,6 +121,16 @@ def test_segment_says_what_it_did(scan: Path, model: Threshold, click: str, caps
     assert "by model threshold version 3; saved, verified" in said
 
 
+def test_the_scan_itself_is_never_written_over(
+    scan: Path, truth: Path, click: str, model: Threshold, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = scan.read_bytes()
+    for words in (["segment", scan, "--click", click], ["convert", truth, "--scan", scan]):
+        said = _fails([*words, "--out", scan], capfd)
+        assert said == f"napari-medseg: {scan.name} is the scan itself and stays as it is: choose another name\n"
+    assert scan.read_bytes() == before
+
+
 def test_positions_that_begin_with_a_minus_are_values() -> None:
     words = ["ct.nii.gz", "--click", "-1.5,2,-3", "--click", "-.5,0,1e1", "--box", "-1,-2,-3,4,5,6", "--json"]
     assert with_joined_values(words) == [

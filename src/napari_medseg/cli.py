@@ -147,9 +147,11 @@ def _segment_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _segment(options: argparse.Namespace, results: Results) -> None:
     from napari_medseg.imaging.files import read_volume, write_label_map
+    from napari_medseg.imaging.provenance import refuse_scan_itself
     from napari_medseg.segmentation.load import load_model
 
     volume = read_volume(options.scan)
+    refuse_scan_itself(options.out, volume)
     for warning in volume.warnings:
         print(f"{options.scan.name}: {warning}", file=sys.stderr)
     model = load_model(options.model)

@@ -43,6 +43,7 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
 def convert(options: argparse.Namespace, results: Results) -> None:
     """Write a mask in another format."""
     from napari_medseg.imaging.files import read_label_map, read_volume, write_label_map
+    from napari_medseg.imaging.provenance import refuse_scan_itself
 
     if options.scan is None:
         if options.resample:
@@ -57,6 +58,8 @@ def convert(options: argparse.Namespace, results: Results) -> None:
         if not (label_map.data == options.label).any():
             raise MedSegError(f"no voxel of {options.mask.name} has label {options.label}; choose another")
         label_map = replace(label_map, data=label_map.data * (label_map.data == options.label))
+    if options.scan is not None:
+        refuse_scan_itself(options.out, volume)
     path = write_label_map(options.out, label_map, format=options.format, deidentified=options.deidentified)
     n_voxels = int((label_map.data > 0).sum())
     results.say(f"{path}: {n_voxels * label_map.voxel_ml:.2f} ml; saved, verified")

@@ -104,6 +104,45 @@ def test_a_changed_scan_is_asked_about_first(services, scan, tmp_path):
     assert services.session.saved.path == path
 
 
+def test_the_scan_itself_is_never_written_over(services, scan, tmp_path):
+    before = scan.read_bytes()
+    link = tmp_path / "link.nii.gz"
+    link.symlink_to(scan)
+    for path in (scan, link):
+        services.exporting.export(path, replace=True, despite_change=True)
+        assert services.session.message == f"{path.name} is the scan itself and stays as it is: choose another name"
+        assert services.session.saved is None
+    assert scan.read_bytes() == before
+
+
+def test_a_file_of_somebody_else_is_asked_about_first(services, tmp_path):
+    path, beside = tmp_path / "theirs.nii.gz", tmp_path / "theirs.json"
+    path.write_bytes(b"a mask")
+    beside.write_bytes(b"{}")
+    services.exporting.export(path, summary=True)
+    assert services.session.question == "theirs.nii.gz and theirs.json are there already. Replace them?"
+    assert (path.read_bytes(), beside.read_bytes()) == (b"a mask", b"{}")
+    services.exporting.export_anyway()
+    assert services.session.question == ""
+    assert services.session.saved.path == path
+    assert nib.load(path).shape
+    services.exporting.export(path, summary=True)
+    assert services.session.question == "", "what this session wrote it may write again"
+
+
+def test_two_questions_are_asked_one_after_the_other(services, scan, tmp_path):
+    path = tmp_path / "theirs.nii.gz"
+    path.write_bytes(b"a mask")
+    scan.write_bytes(scan.read_bytes()[:-1] + b"\0")
+    services.exporting.export(path)
+    assert "Replace it?" in services.session.question
+    services.exporting.export_anyway()
+    assert services.session.question.startswith("The scan's file was changed")
+    assert path.read_bytes() == b"a mask"
+    services.exporting.export_anyway()
+    assert services.session.saved.path == path
+
+
 def test_what_cannot_be_saved_is_one_sentence(services, tmp_path):
     for path in (tmp_path / "missing" / "out.nii.gz", tmp_path / "out.txt"):
         services.exporting.export(path)

@@ -19,7 +19,7 @@ from napari_medseg.imaging.limits import refusing_damage
 from napari_medseg.imaging.mask_formats import mask_format
 from napari_medseg.imaging.orientation import acquisition_axis
 from napari_medseg.imaging.picture_stack import picture_stack, read_label_stack, read_picture_stack
-from napari_medseg.imaging.provenance import fingerprint
+from napari_medseg.imaging.provenance import fingerprint, refuse_scan_itself
 from napari_medseg.imaging.suffixes import (
     DICOM_SUFFIXES,
     LABEL_MAP_SUFFIXES,
@@ -219,9 +219,11 @@ def write_label_map(
     Raises
     ------
     ImagingError
-        If it could not be saved in full; a previous file is then untouched.
+        If it could not be saved in full, or the path is that of the scan it was made on; what is there is then
+        untouched.
     """
     path = Path(path)
+    refuse_scan_itself(path, label_map)
     chosen = mask_format(path, format)
     options = {"deidentified": deidentified} if chosen.needs_dicom else {}
     written: Path = _function(chosen.home)(path, label_map, **options)

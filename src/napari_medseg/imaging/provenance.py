@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.volume import Volume
@@ -85,6 +86,31 @@ def has_changed(volume: Volume) -> bool:
     """Whether a file that a scan was read from has changed or gone since; False for a scan that came from no file."""
     mark = volume.metadata.get("fingerprint")
     return isinstance(mark, Fingerprint) and mark.has_changed()
+
+
+def refuse_scan_itself(path: str | Path, *sources: Any) -> None:
+    """Never let a result take the place of the scan it was made from.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where something is to be saved.
+    *sources : Volume, LabelMap, str or Path
+        Scans, masks that carry their scan's fingerprint, or files.
+
+    Raises
+    ------
+    ImagingError
+        If the path is one of their files.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    for source in sources:
+        mark = None if isinstance(source, str | Path) else source.metadata.get("fingerprint")
+        files = (Path(source),) if mark is None and isinstance(source, str | Path) else getattr(mark, "files", ())
+        if any(file.exists() and file.samefile(path) for file in files):
+            raise ImagingError(f"{path.name} is the scan itself and stays as it is: choose another name")
 
 
 def _state(files: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:

@@ -61,6 +61,9 @@ class ExportController:
     def __init__(self, editor: Editor, runner: Runner, *, failures: Failures | None = None) -> None:
         self.editor, self.session = editor, editor.session
         self._runner, self._failures = runner, failures or Failures()
+        self._wanted, self._written = Path(), set[Path]()
+        self._asked: Callable[..., None] | None = None
+        self._answers: dict[str, bool] = {}
 
     def formats(self) -> dict[str, str]:
         """Return the keys of all formats, and for each why it does not suit the open scan; empty where it does."""
@@ -89,6 +92,7 @@ class ExportController:
         key: str | None = None,
         summary: bool = False,
         deidentified: bool = False,
+        replace: bool = False,
         despite_change: bool = False,
     ) -> None:
         """Save the lesions; the outcome stands in ``session.message`` and ``session.saved``.
@@ -103,10 +107,14 @@ class ExportController:
             Also write a JSON beside it: labels, volumes, model.
         deidentified : bool
             Leave the patient, dates and UIDs out of a DICOM object; the other formats never carry them.
+        replace : bool
+            Take the place of a file that is there and was not exported by this session.
         despite_change : bool
             Go on although the scan's file changed since it was opened.
         """
-        session = self.session
+        session, self._wanted = self.session, path
+        self._asked = partial(self.export, path, key=key, summary=summary, deidentified=deidentified)
+        self._answers = {"replace": replace, "despite_change": despite_change}
         try:
             work = self.editor.work
             self.editor.absorb(text="stroke")
@@ -120,23 +128,25 @@ class ExportController:
         session.saved, session.question = None, ""
         session.busy = Job(f"Saving {path.name}")
         self._runner.submit(
-            partial(_save, write, work.volume, about, despite_change),
+            partial(_save, path, write, work.volume, about, replace or path in self._written, despite_change),
             done=partial(self._on_saved, work),
             failed=self._on_failed,
         )
 
-    def _on_saved(self, work: ScanWork, saved: Saved | ScanChanged) -> None:
+    def export_anyway(self) -> None:
+        """Answer the question that the last export asked with yes."""
+        if self._asked is not None:
+            self._asked(**self._answers)
+
+    def _on_saved(self, work: ScanWork, saved: Saved | Doubt) -> None:
         session = self.session
         session.busy = None
-        if isinstance(saved, ScanChanged):
-            session.question = (
-                "The scan's file was changed, moved or removed since it was opened, so the mask may not fit it "
-                "any more. Export on the grid as it was opened?"
-            )
-            session.message = (
-                "Not exported yet: the scan's file is not as it was. Answer the question in the step Export."
-            )
+        if isinstance(saved, Doubt):
+            self._answers[saved.answer] = True
+            session.question = saved.question
+            session.message = f"Not exported yet: {saved.why}. Answer the question in the step Export."
             return
+        self._written |= {saved.path, self._wanted}
         session.saved = saved
         self.exported.emit(work)
         session.message = f"Saved, verified: {saved.path}"
@@ -148,8 +158,22 @@ class ExportController:
 
 
 @dataclass(frozen=True)
-class ScanChanged:
-    """The scan's file is no longer what was opened."""
+class Doubt:
+    """Why an export waits for an answer.
+
+    Parameters
+    ----------
+    answer : str
+        The argument of `ExportController.export` that says yes.
+    why : str
+        In a few words.
+    question : str
+        What the user is asked.
+    """
+
+    answer: str
+    why: str
+    question: str
 
 
 def summary_of(volume: Volume, lesions: tuple[Lesion, ...], work: ScanWork, model: Any) -> dict[str, Any]:
@@ -182,18 +206,35 @@ def _to_export(work: ScanWork, lesions: tuple[Lesion, ...]) -> LabelMap:
 
 
 def _save(
-    write: Callable[[], Path], volume: Volume, about: dict[str, Any] | None, despite: bool, _ticket: Ticket
-) -> Saved | ScanChanged:
+    path: Path,
+    write: Callable[[], Path],
+    volume: Volume,
+    about: dict[str, Any] | None,
+    replaces: bool,
+    despite: bool,
+    _ticket: Ticket,
+) -> Saved | Doubt:
     """Runs in the worker."""
     from napari_medseg.imaging.durable import write_bytes_durably
-    from napari_medseg.imaging.provenance import has_changed
+    from napari_medseg.imaging.provenance import has_changed, refuse_scan_itself
 
+    refuse_scan_itself(path, volume)
+    beside = path.with_name(f"{_stem(path)}.json")
+    there = [] if replaces else [each for each in (path, *([beside] if about else [])) if each.exists()]
+    if there:
+        names = " and ".join(each.name for each in there)
+        verb = "are" if len(there) > 1 else "is"
+        question = f"{names} {verb} there already. Replace {'them' if len(there) > 1 else 'it'}?"
+        return Doubt("replace", f"{names} {verb} there already", question)
     if not despite and has_changed(volume):
-        return ScanChanged()
+        question = (
+            "The scan's file was changed, moved or removed since it was opened, so the mask may not fit it any more. "
+            "Export on the grid as it was opened?"
+        )
+        return Doubt("despite_change", "the scan's file is not as it was", question)
     written = write()
     if about is None:
         return Saved(written)
-    beside = written.with_name(f"{_stem(written)}.json")
     write_bytes_durably(beside, (json.dumps({"mask": written.name, **about}, indent=2) + "\n").encode())
     return Saved(written, beside)
 

@@ -69,7 +69,12 @@ class ExportPanel(QWidget):
 
     def export(self) -> None:
         """Save to the path that is written there."""
-        self._save()
+        self.exporting.export(
+            Path(self._path.text()).expanduser(),
+            key=self._chosen.key,
+            summary=self._summary.isChecked(),
+            deidentified=self._leaves_patient_out(),
+        )
 
     def _build(self) -> None:
         self._format, self._path = QComboBox(), QLineEdit()
@@ -110,11 +115,8 @@ class ExportPanel(QWidget):
             layout.addWidget(widget)
 
     def _question_card(self) -> QFrame:
-        self._asks, self._anyway = (
-            dim(role="warning"),
-            button("Export anyway", "Save on the grid of the scan as it was opened"),
-        )
-        self._anyway.clicked.connect(self._on_anyway)
+        self._asks, self._anyway = dim(role="warning"), button("Export anyway", "Yes to the question above")
+        self._anyway.clicked.connect(self.exporting.export_anyway)
         self._question = QFrame()
         self._question.setProperty("role", "card")
         inside = column(self._question)
@@ -168,21 +170,10 @@ class ExportPanel(QWidget):
     def _on_browse(self) -> None:
         endings = self._chosen.suffixes
         kind = f"{self._chosen.name} ({' '.join(f'*{suffix}' for suffix in endings)})"
-        path, _ = QFileDialog.getSaveFileName(self, "Export the lesions", self._path.text(), kind)
+        asks_here = QFileDialog.Option.DontConfirmOverwrite
+        path, _ = QFileDialog.getSaveFileName(self, "Export the lesions", self._path.text(), kind, options=asks_here)
         if path:
             self._path.setText(path if path.lower().endswith(endings) else path + endings[0])
-
-    def _save(self, *, despite_change: bool = False) -> None:
-        self.exporting.export(
-            Path(self._path.text()).expanduser(),
-            key=self._chosen.key,
-            summary=self._summary.isChecked(),
-            deidentified=self._leaves_patient_out(),
-            despite_change=despite_change,
-        )
-
-    def _on_anyway(self) -> None:
-        self._save(despite_change=True)
 
     def _on_saved(self, saved: Saved | None) -> None:
         if saved is not None:
