@@ -59,11 +59,9 @@ def classify(options: argparse.Namespace, results: Results) -> None:
     told = answer.as_json()
     if options.saliency:
         from napari_medseg.classification.write import write_map
-        from napari_medseg.imaging.provenance import refuse_scan_itself
 
-        refuse_scan_itself(options.saliency, *options.scans)
         scan = 0 if answer.deciding_slice is None else answer.deciding_slice[0]
-        told["saliency"] = str(write_map(options.saliency, saliency(classifier, subject, scan=scan)))
+        told["saliency"] = str(write_map(options.saliency, saliency(classifier, subject, scan=scan), options.scans))
         told["saliency_of"] = str(options.scans[scan])
         results.say(f"{options.saliency}: written, of {options.scans[scan].name}")
     results.put(told)

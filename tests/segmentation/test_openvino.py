@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +48,26 @@ def middle(scan: Volume) -> Click:
 
 def choose(engine: str) -> None:
     keep("cpu", Speed(machine=machine("cpu"), precision="float32", engine=engine))  # type: ignore[arg-type]
+
+
+def test_it_tells_nobody_of_its_use(tmp_path: Path) -> None:
+    asked = """
+import socket, sys, threading, time
+def refuse(*_, **__):
+    print("NETWORK", flush=True)
+    raise OSError
+socket.create_connection = socket.getaddrinfo = socket.socket.connect = refuse
+import torch
+from napari_medseg.networks.click_unet import ClickUNet
+from napari_medseg.networks.openvino_graph import OpenVinoClicks
+OpenVinoClicks(ClickUNet(widths=(8, 8, 8, 8)), torch.float32, 1)(torch.zeros(1, 7, 16, 16, 16))
+time.sleep(1.0)
+print([name for name in sys.modules if name.startswith("openvino_telemetry")])
+"""
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout == "[]\n", done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 64), (3, 48, 48, 48), (2, 16, 48, 32)])

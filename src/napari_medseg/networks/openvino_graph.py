@@ -6,7 +6,10 @@ leaves group norm to operations that every version of OpenVINO compiles.
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,12 +20,28 @@ from napari_medseg.networks.click_unet import ClickUNet, unfold
 from napari_medseg.networks.encoder import ResidualBlock, fold
 
 _SLOPE = 0.1
+_TELEMETRY = "openvino_telemetry"
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 def has_openvino() -> bool:
     """Whether OpenVINO is installed."""
     return find_spec("openvino") is not None
+
+
+def silent_openvino() -> ModuleType:
+    """Import OpenVINO without its telemetry, which else tells its makers of every start over the network."""
+    kept = sys.modules.get(_TELEMETRY, _TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        openvino = import_module("openvino")
+        import_module("openvino.opset13")
+    finally:
+        if kept is _TELEMETRY:
+            del sys.modules[_TELEMETRY]
+        else:
+            sys.modules[_TELEMETRY] = kept  # type: ignore[assignment]
+    return openvino
 
 
 class OpenVinoClicks:
@@ -39,8 +58,7 @@ class OpenVinoClicks:
     """
 
     def __init__(self, network: ClickUNet, dtype: torch.dtype, threads: int) -> None:
-        import openvino
-
+        openvino = silent_openvino()
         self._network = network
         self._options = {"INFERENCE_PRECISION_HINT": _PRECISIONS[dtype], "INFERENCE_NUM_THREADS": threads}
         self._core = openvino.Core()
@@ -63,10 +81,9 @@ class _Writer:
     """Writes down the graph of a click network for folded views of one shape."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        from openvino import Model, opset13
-
-        self._op, self._make = opset13, Model
-        self._input = opset13.parameter(list(shape), np.float32, name="folded_views")
+        openvino = silent_openvino()
+        self._op, self._make = openvino.opset13, openvino.Model
+        self._input = self._op.parameter(list(shape), np.float32, name="folded_views")
 
     def click_logits(self, network: ClickUNet) -> Any:
         features = self._encoded(network, self._relu(self._conv(network.stem, self._input)))
