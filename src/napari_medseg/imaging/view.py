@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 BALL_RADIUS = 5.0
 _MAX_SAMPLES_A_STEP = 2.0
+_SHEET_POINTS, _SHEET_PART = 6.0, 0.2
 
 Floats = NDArray[np.float32]
 Index = NDArray[np.float64]
@@ -111,12 +112,22 @@ def sample_slices(array: NDArray[np.generic], slices: Sequence[int], view: View,
 
 
 def valid(shape: Sequence[int], view: View, spacing_mm: Sequence[float]) -> Floats:
-    """1 where the view's points lie on the scan, 0 outside."""
+    """1 where the view's points lie on the scan, 0 outside; along an axis on which it is a sheet, 1 everywhere."""
     z, y, x = (
-        ((c >= -0.5) & (c <= n - 0.5)).astype(np.float32)
-        for c, n in zip(view.coordinates(spacing_mm), shape, strict=True)
+        np.full(view.size, is_sheet) | ((c >= -0.5) & (c <= n - 0.5))
+        for c, n, is_sheet in zip(view.coordinates(spacing_mm), shape, sheets(shape, view, spacing_mm), strict=True)
     )
-    return z[:, None, None] * y[:, None] * x
+    return (z[:, None, None] & y[:, None] & x).astype(np.float32)
+
+
+def sheets(shape: Sequence[int], view: View, spacing_mm: Sequence[float]) -> tuple[bool, ...]:
+    """Axes along which a scan is a sheet in a view: a picture, or a few slices thinner than a handful of points.
+
+    The view's points might pass it by, and what a network sees of it is a line. There it goes on as `sample` repeats it.
+    """
+    lengths, pitch = np.multiply(shape, spacing_mm), view.extent_mm / view.size
+    thin = (lengths < _SHEET_POINTS * pitch) & (lengths < _SHEET_PART * lengths.max())
+    return tuple(bool(each) for each in thin)
 
 
 def paste(

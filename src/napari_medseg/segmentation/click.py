@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from napari_medseg.errors import Cancelled
+from napari_medseg.imaging.view import sheets
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.intensities import (
     SIZE,
@@ -40,6 +41,7 @@ _MARGINS, _WIDE = (1.7, 1.35), 2.2
 _FILL = 1.45
 _OPINION_FIRST, _OPINION_LATER = np.float32(0.25), np.float32(0.4)
 AGREEMENT = 2.0
+_NEAR_MM, _NEAR_VOXELS = 5.0, 2.0
 _JUST_INSIDE = np.float32(0.55)
 
 
@@ -64,6 +66,15 @@ class Scene:
     def paste(self, probability: Floats, view: View) -> Answer:
         """A view's probabilities on the scan's grid."""
         return paste(probability, view, self.array.shape, tuple(self.spacing_mm))
+
+    def cuts(self, probability: Floats, view: View) -> bool:
+        """Whether a view's border cuts through the mask: then it shows too little."""
+        mask = probability > 0.5
+        open_axes = [
+            a for a, is_sheet in enumerate(sheets(self.array.shape, view, tuple(self.spacing_mm))) if not is_sheet
+        ]
+        faces = [int(mask.take(end, axis).sum()) for axis in open_axes for end in (0, -1)]
+        return bool(max(faces, default=0) > 0.01 * mask[0].size)
 
     def rays(self) -> RaySearch | None:
         """What rays from the click find; None where a box says more of the size than they do."""
@@ -178,7 +189,7 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> Answer:
         return segment_first(scene)
     views = [_framed(*bounds, margin, scene.spacing_mm, CLOSE_SIZE) for margin in _MARGINS]
     probabilities, _ = scene.ask(views, previous)
-    seen = [(p, v) for p, v in zip(probabilities, views, strict=True) if not _is_cut(p)]
+    seen = [(p, v) for p, v in zip(probabilities, views, strict=True) if not scene.cuts(p, v)]
     if not seen:
         views = [_framed(*bounds, _WIDE, scene.spacing_mm, CLOSE_SIZE)]
         seen = list(zip(scene.ask(views, previous)[0], views, strict=True))
@@ -190,7 +201,8 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> Answer:
     if (belief.depth_mm > 0).any():
         mix(answer, scene.intensities(belief), _OPINION_LATER)
     probability, region = answer
-    return only_what_was_asked(probability, previous[region], scene.prompts), region
+    asked = only_what_was_asked(probability, previous[region], scene.prompts)
+    return only_where_it_was_asked(asked, previous[region], region, scene.prompts, scene.spacing_mm), region
 
 
 def mix(answer: Answer, other: Answer, share: np.float32) -> None:
@@ -214,23 +226,50 @@ def only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompt
     return probability
 
 
-def _is_cut(probability: Floats) -> bool:
-    """Whether the view's border cuts through the mask: then it shows too little."""
-    mask = probability > 0.5
-    faces = [mask[0], mask[-1], mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1]]
-    return bool(max(int(f.sum()) for f in faces) > 0.01 * mask[0].size)
+def only_where_it_was_asked(
+    probability: Floats,
+    previous: NDArray[np.uint8],
+    region: Sequence[slice],
+    prompts: Prompts,
+    spacing_mm: NDArray[np.float64],
+) -> Floats:
+    """Keep a correction to its place: the part of the mask, old and new, that the newest prompts point at.
+
+    Another lesion in the view stays as it was, and none appears where nobody pointed.
+    """
+    mask = previous > 0
+    either = mask | (probability > 0.5)
+    near = np.zeros(either.shape, bool)
+    start = np.array([part.start for part in region])
+    reach = max(_NEAR_MM, _NEAR_VOXELS * float(spacing_mm.min()))
+    for point in prompts.points[prompts.ages == 0]:
+        index = np.rint(point - start).astype(int)
+        if ((index >= 0) & (index < near.shape)).all():
+            ball, cut = _ball(index, near.shape, spacing_mm, reach)
+            near[cut] |= ball
+    if not near.any():  # a box was marked last: it says itself where
+        return probability
+    parts, n = cc3d.connected_components(either, connectivity=26, return_N=True)
+    is_meant = np.zeros(n + 1, bool)
+    is_meant[parts[near]] = True
+    elsewhere = either & ~is_meant[parts]
+    return np.where(elsewhere, np.where(mask, _JUST_INSIDE, np.float32(0.5)), probability)
 
 
 def obey(
     probability: Floats, region: Sequence[slice], prompts: Prompts, spacing_mm: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Mask of the region in which every click has its way, the newest last.
+    """Mask of the region in which every prompt has its way, the newest click last.
 
-    A positive click that the network left outside brings the part round it that it thought about as likely; a
-    negative one inside takes the part that is less certain than the clicked voxel, and at least a small ball.
+    A box that says background is empty. A positive click that the network left outside brings the part round it that
+    it thought about as likely, and at least a small ball; a negative one inside takes a small ball.
     """
     mask = probability > 0.5
     start = np.array([s.start for s in region])
+    for low, high, positive in prompts.boxes:
+        if not positive:
+            first, last = np.ceil(np.minimum(low, high)) - start, np.floor(np.maximum(low, high)) - start
+            mask[tuple(slice(max(0, int(a)), max(0, int(b) + 1)) for a, b in zip(first, last, strict=True))] = False
     order = np.argsort(-prompts.ages, kind="stable")
     for point, positive in zip(prompts.points[order], prompts.signs[order], strict=True):
         index = np.rint(point).astype(int) - start

@@ -12,7 +12,7 @@ from napari_medseg.imaging.volume import Confidence
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.views import prompts_in_array
 
-DOUBTFUL = 0.8
+DOUBTFUL = 0.7
 _THICKER, _THIN, _BLUR = 1.25, 0.3, 0.04
 _CERTAIN_MM = 3.0
 _CERTAIN, _SURE = 255, 243

@@ -14,9 +14,12 @@ NOT_ENOUGH_MEMORY = "not enough memory to segment this scan: close other scans o
 Batch = TypeVar("Batch", bound=Any)
 
 
-def torch_out_of_memory() -> type[RuntimeError]:
-    """The error that torch raises when a GPU's memory does not suffice."""
-    return torch.cuda.OutOfMemoryError
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on a GPU or on the CPU: torch says it in several ways."""
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in text or "can't allocate" in text
+    )
 
 
 def release_gpu() -> None:
@@ -38,13 +41,13 @@ def in_smaller_batches(run: Callable[..., Any], *batch: Batch) -> Any:
 
     Raises
     ------
-    torch.cuda.OutOfMemoryError
-        If a single input is too much.
+    RuntimeError
+        If a single input is too much, or for another reason.
     """
     try:
         return run(*batch)
-    except torch.cuda.OutOfMemoryError:
-        if len(batch[0]) < 2:
+    except RuntimeError as error:
+        if len(batch[0]) < 2 or not is_out_of_memory(error):
             raise
     release_gpu()  # outside the handler: the error holds the frames whose memory is to be freed
     half = len(batch[0]) // 2

@@ -27,8 +27,8 @@ from napari_medseg.segmentation.familiarity import unlike_training, unusual_size
 from napari_medseg.segmentation.memory import (
     NOT_ENOUGH_MEMORY,
     in_smaller_batches,
+    is_out_of_memory,
     release_gpu,
-    torch_out_of_memory,
 )
 from napari_medseg.segmentation.precision import faster_dtype, faster_engine
 from napari_medseg.segmentation.prompts import Prompt
@@ -149,7 +149,9 @@ class Segmenter:
                 if not self._leave_gpu():
                     raise MemoryError
                 answer = self._answer(volume, prompts, previous, progress, should_stop)
-        except (MemoryError, torch_out_of_memory()) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise JobFailed(NOT_ENOUGH_MEMORY) from error
         measure_later(self.device.type)
         cautions = (*unlike_training(volume, self.card), *self._unusual_size(answer, volume))
@@ -158,7 +160,9 @@ class Segmenter:
     def _unless_out_of_memory(self, *arguments: Any) -> LabelMap | None:
         try:
             return self._answer(*arguments)
-        except torch_out_of_memory():
+        except RuntimeError as error:
+            if not (self._is_on_gpu and is_out_of_memory(error)):
+                raise
             return None
 
     def _answer(
@@ -222,9 +226,7 @@ class Segmenter:
         should_stop: Callable[[], bool] | None,
     ) -> LabelMap:
         drawn = prompts_in_array(prompts, volume.affine)
-        _check_prompts(drawn, volume)
-        if previous is not None and not same_grid(previous, volume):
-            raise ModelError("the previous mask lies on another grid than the scan: resample it to the scan first")
+        check_prompts(drawn, volume, previous)
         spacing = np.array(volume.spacing_mm)
         scene = Scene(volume.data, spacing, drawn, self._predict, should_stop)
         before = None if previous is None else (np.asarray(previous.data) > 0).astype(np.uint8)
@@ -258,6 +260,8 @@ class Segmenter:
     def _dtype(self) -> torch.dtype:
         import torch
 
+        if self._ready is not None:  # a self-test that ends midway counts from the next start
+            return self._ready.stem.weight.dtype
         return torch.float32 if self._is_exact else faster_dtype(self.network, self.device)
 
     def _network(self) -> ClickUNet:
@@ -275,9 +279,9 @@ class Segmenter:
 
         try:
             probability, estimate = in_smaller_batches(self._run, inputs, widths)
-        except torch_out_of_memory():
-            raise
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise JobFailed(f"the network stopped: {error}") from error
         if not (np.isfinite(probability).all() and np.isfinite(estimate).all()):
             if not self._is_exact and (self._dtype() != torch.float32 or self._engine is not None):
@@ -310,11 +314,23 @@ class Segmenter:
         return None
 
 
-def _check_prompts(prompts: Prompts, volume: Volume) -> None:
+def check_prompts(prompts: Prompts, volume: Volume, previous: LabelMap | None) -> None:
+    """Refuse prompts, or a mask to correct, that no answer can be given to.
+
+    Raises
+    ------
+    ModelError
+        If a prompt lies outside the scan, the mask on another grid, or only background is marked and there is nothing
+        to take it from.
+    """
+    if previous is not None and not same_grid(previous, volume):
+        raise ModelError("the previous mask lies on another grid than the scan: resample it to the scan first")
     shape = np.array(volume.data.shape)
     outside = ((prompts.points < -0.5) | (prompts.points > shape - 0.5)).any(1)
     if outside.any():
         x, y, z = volume.position_of(prompts.points[outside][0])
         raise ModelError(f"the point ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside the scan: give a position inside it")
+    if previous is not None and np.any(previous.data):
+        return
     if not prompts.signs.any() and not any(positive for *_, positive in prompts.boxes):
         raise ModelError("only background was marked: click into the lesion too, or draw a box round it")
