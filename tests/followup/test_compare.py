@@ -110,6 +110,7 @@ def test_no_lesion_at_all_gives_the_change_map_and_says_so(visits, registered) -
     (prior, _), (current, current_mask) = visits
     result = compare_visits(prior, current)
     assert (result.rows, result.notes) == ((), (NO_LESION,))
+    assert ": no lesion marked; registered by" in result.sentence
     nothing = replace(current_mask, data=np.zeros_like(current_mask.data))
     assert compare_visits(prior, current, None, nothing).notes == (NO_LESION,)
 

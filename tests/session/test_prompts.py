@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_medseg.errors import ModelError
+from napari_medseg.imaging.amounts import millilitres
 from napari_medseg.imaging.volume import LabelMap
 from napari_medseg.segmentation.prompts import Box, Click, Scribble
 from napari_medseg.session.services import build
@@ -36,10 +37,12 @@ def test_a_click_makes_a_lesion_with_a_mask_in_one_step(services, model):
     assert services.session.prompts == (Click(at(services, MIDDLE)),)
 
 
-def test_the_message_gives_the_volume_in_ml(services):
+def test_the_message_gives_volume_and_diameters(services):
     services.segmenting.click(at(services, MIDDLE))
     ml = n_voxels(services) * 3.0 * 1.0 * 0.8 / 1000
-    assert f"{ml:.2f} ml" in services.session.message
+    # A ball of 4 mm round a voxel's middle: 9 rows of 1 mm; across them 10 or 11 columns of 0.8 mm, as rounding has it.
+    told = (f"Lesion 1: {millilitres(ml)}, 9.0 x {columns * 0.8:.1f} mm." for columns in (10, 11))
+    assert services.session.message in told
     assert services.table.volume_ml(1) == pytest.approx(ml)
 
 

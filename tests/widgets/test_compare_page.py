@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QPushButton, QTableWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QTableWidget
 
 from napari_medseg.followup.findings import Finding
 from napari_medseg.followup.matching import Row, State
@@ -55,6 +56,15 @@ def compared(dock, page, n_rows: int, notes=()) -> None:
     following.found = SimpleNamespace(rows=rows, notes=notes, sentence="'now' against 'before'.", proposed_on=None)
     following._scan = dock.session.volume
     page.draw()
+
+
+def test_without_a_prior_the_page_names_its_own_buttons(dock) -> None:
+    page = dock.pages.choose("Compare")
+    dock.services.opening.choose(scan("now"))
+    [told] = [label.text() for label in page.findChildren(QLabel) if label.text().startswith("Press '")]
+    named = re.findall(r"'([^']+)'", told)
+    assert named == [each.text() for each in page.findChildren(QPushButton) if each.text() in named]
+    assert named[-1] == "Compare"
 
 
 @pytest.mark.parametrize("n_rows", [(4,), (1, 6), (6, 1, 9)])

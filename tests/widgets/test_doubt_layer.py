@@ -66,11 +66,23 @@ def test_the_layer_is_hidden_until_it_is_wanted_and_lies_where_the_doubt_is(dock
     index = np.rint(lesions.world_to_data(shown.data_to_world(peak))).astype(int)
     assert (index >= (5, 25, 10)).all()
     assert (index < (9, 35, 20)).all()
-    assert shown.colormap.name == "inferno"
     assert [str(unit) for unit in shown.units] == ["millimeter"] * 3
     assert dock.viewer.layers.selection.active is lesions
     wanted.setChecked(False)
     assert layer(dock) is None
+
+
+def test_only_doubt_that_is_more_than_the_share_of_the_intensities_is_seen(dock):
+    ask(dock)
+    [wanted] = [each for each in dock.findChildren(QCheckBox) if each.text() == "Show doubt"]
+    wanted.setChecked(True)
+    shown = layer(dock)
+    low, high = shown.contrast_limits
+    alpha = shown.colormap.map((np.array([0, 64, 80, 127]) - low) / (high - low))[:, 3]
+    assert (alpha[:2] == 0).all(), "a quarter alone, as it stands up to the edge of where the model looked"
+    assert 0 < alpha[2] < 0.15
+    assert alpha[3] > 0.8
+    assert "translucent" in shown.blending, "bright anatomy under it adds no doubt"
 
 
 def test_key_n_goes_to_the_doubtful_region_and_says_which(dock, qtbot):

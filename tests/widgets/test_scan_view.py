@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from napari.utils.events import EventedModel
 
+from napari_medseg.imaging.dicom.source import DicomSource
 from napari_medseg.imaging.files import read_volume
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.widgets import commands, preferences, scan_view, windows
@@ -55,6 +57,10 @@ def axial(spacing: tuple[float, float, float] = (3.0, 1.0, 1.0), origin: tuple[f
     affine = np.array([[0, 0, -spacing[2], 0], [0, -spacing[1], 0, 0], [spacing[0], 0, 0, 0], [0, 0, 0, 1.0]])
     affine[:3, 3] = origin
     return affine
+
+
+def stated(unit: str) -> dict[str, DicomSource]:
+    return {"dicom": DicomSource("1.1", "1.2", "1.3", True, (), unit)}
 
 
 def turned(affine: np.ndarray, degrees: float) -> np.ndarray:
@@ -215,6 +221,9 @@ def test_position_under_the_cursor_is_the_patients(viewer: ViewerModel) -> None:
     viewer.mouse_over_canvas = True
     viewer.cursor.position = layer.data_to_world((1, 6, 7))
     assert furniture.text("cursor").split() == ["L", "2.0", "P", "2.0", "S", "103.0", "mm", "147", "HU"]
+    layer.metadata["napari_medseg"]["unit"] = "SUV"
+    viewer.cursor.position = layer.data_to_world((1, 6, 6))
+    assert furniture.text("cursor").endswith("146 SUV")
     viewer.cursor.position = (0.0, 500.0, 0.0)
     assert furniture.text("cursor").split() == ["R", "0.0", "P", "500.0", "S", "0.0", "mm"]
     viewer.mouse_over_canvas = False
@@ -242,11 +251,16 @@ def test_texts_tell_plane_slice_and_window(viewer: ViewerModel) -> None:
     volume = volume_with(axial((4.4, 1.0, 1.0)), name="knee", modality="CT")
     layer = scan_view.add_volume(viewer, volume)
     furniture = scan_view.furnish(viewer)
-    assert furniture.text("scan").splitlines() == ["knee", "Axial, slice 3 of 6, 4.4 mm", "Soft tissue: W 400 L 40"]
+    assert furniture.text("scan").splitlines() == [
+        "knee",
+        "Axial, slice 3 of 6",
+        "4.4 mm apart",
+        "Soft tissue: W 400 L 40",
+    ]
 
     viewer.dims.set_point(0, layer.data_to_world((5, 0, 0))[0])
     windows.apply_window(layer, "bone")
-    assert furniture.text("scan").splitlines()[1:] == ["Axial, slice 6 of 6, 4.4 mm", "Bone: W 1800 L 400"]
+    assert furniture.text("scan").splitlines()[1:] == ["Axial, slice 6 of 6", "4.4 mm apart", "Bone: W 1800 L 400"]
     layer.contrast_limits = (0, 100)
     assert furniture.text("scan").splitlines()[-1] == "Window: W 100 L 50"
 
@@ -388,6 +402,21 @@ class TestWindows:
         windows.apply_window(layer, "PET inverted")
         assert layer.colormap.name == "gray_r"
         assert windows.window_of(layer).name == "PET inverted"
+
+    def test_two_patients_in_suv_are_shown_alike(self, viewer: ViewerModel) -> None:
+        for peak, other in ((4, "SUV"), (25, "SUV LBM")):
+            volume = replace(volume_with(axial(), modality="PT"), metadata=stated(other))
+            layer = scan_view.add_volume(viewer, replace(volume, data=volume.data * (peak / 479.0)))
+            assert tuple(layer.contrast_limits) == (0, 10)
+            assert windows.unit_of(volume) == other
+        names = [windows.next_window(layer).name for _ in range(5)]
+        assert names == ["SUV 0-5", "SUV 0-20", "SUV inverted", "Full range", "SUV 0-10"]
+
+    def test_pet_that_states_no_suv_is_shown_by_its_own_voxels(self) -> None:
+        for unit in ("Bq/ml", ""):
+            volume = replace(volume_with(axial(), modality="PT"), metadata=stated(unit))
+            assert [preset.name for preset in windows.presets_for(volume)] == ["PET", "PET inverted", "Full range"]
+            assert windows.unit_of(volume) == unit
 
     def test_the_next_window_comes_round_again(self, viewer: ViewerModel) -> None:
         layer = scan_view.add_volume(viewer, volume_with(axial(), modality="CT"))

@@ -68,7 +68,7 @@ class FollowUp:
     def sentence(self) -> str:
         """The comparison in a sentence."""
         how = f"registered by {self.registration.turn_degrees:.1f}° (similarity {self.registration.similarity:.2f})"
-        lesions = ", ".join(f"{n} {state}" for state, n in self.counts().items()) or "no lesion"
+        lesions = ", ".join(f"{n} {state}" for state, n in self.counts().items()) or "no lesion marked"
         return f"'{self.current.name}' against '{self.prior.name}': {lesions}; {how}."
 
     def as_json(self) -> dict[str, Any]:
@@ -91,10 +91,10 @@ class FollowUp:
         Raises
         ------
         EvaluationError
-            If there is no lesion.
+            If no lesion is marked.
         """
         if not self.rows:
-            raise EvaluationError(f"{path.name} was not written: there is no lesion at either visit")
+            raise EvaluationError(f"{path.name} was not written: no lesion is marked at either visit")
         return write_csv(path, [row.as_json() for row in self.rows])
 
 

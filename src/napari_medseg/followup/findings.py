@@ -101,22 +101,34 @@ def diameters_mm(mask: NDArray[np.bool_], affine: NDArray[np.float64], axis: int
     # Two perpendicular directions of the slice, so that sheared grids measure right too.
     plane, _ = np.linalg.qr(steps)
     to_mm = plane.T @ steps
+    outlines = [_outline(picture) @ to_mm.T for picture in np.moveaxis(mask, axis, 0) if picture.any()]
+    longest = [_at_most(points) for points in outlines]
     best = (0.0, 0.0)
-    for picture in np.moveaxis(mask, axis, 0):
-        if picture.any():
-            best = max(best, _diameters(_outline(picture) @ to_mm.T))
+    for at in np.argsort(longest)[::-1]:
+        if longest[at] < best[0]:
+            break
+        best = max(best, _diameters(outlines[at]))
     return best
 
 
 def _outline(picture: NDArray[Any]) -> NDArray[np.float64]:
-    """Middles of the outer edges of a picture's pixels, in pixels."""
-    at = np.argwhere(picture).astype(np.float64)
+    """Middles of the edges of the first and the last pixel of each row, in pixels: the others are no corners."""
+    rows = np.flatnonzero(picture.any(1))
+    first, last = picture[rows].argmax(1), picture.shape[1] - 1 - picture[rows, ::-1].argmax(1)
+    at = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])]).astype(np.float64)
     sides = np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
-    points = (at[:, None] + sides).reshape(-1, 2)
-    return np.asarray(points[ConvexHull(points).vertices], np.float64)
+    return np.asarray((at[:, None] + sides).reshape(-1, 2))
+
+
+def _at_most(points: NDArray[np.float64]) -> float:
+    """Longest distance between two of the points, or up to 1 % more: their widths in 16 directions bound it."""
+    angles = np.arange(16) * np.pi / 16
+    widths = np.ptp(np.column_stack([np.cos(angles), np.sin(angles)]) @ points.T, axis=1)
+    return float(1.001 * widths.max() / np.cos(np.pi / 32))
 
 
 def _diameters(points: NDArray[np.float64]) -> tuple[float, float]:
+    points = points[ConvexHull(points).vertices]
     apart = squareform(pdist(points))
     a, b = np.unravel_index(int(apart.argmax()), apart.shape)
     along = (points[b] - points[a]) / apart[a, b]

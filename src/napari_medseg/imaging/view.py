@@ -123,7 +123,7 @@ def valid(shape: Sequence[int], view: View, spacing_mm: Sequence[float]) -> Floa
 def sheets(shape: Sequence[int], view: View, spacing_mm: Sequence[float]) -> tuple[bool, ...]:
     """Axes along which a scan is a sheet in a view: a picture, or a few slices thinner than a handful of points.
 
-    The view's points might pass it by, and what a network sees of it is a line. There it goes on as `sample` repeats it.
+    The view's points might pass it by, and a network would see a line of it. There it goes on as `sample` repeats it.
     """
     lengths, pitch = np.multiply(shape, spacing_mm), view.extent_mm / view.size
     thin = (lengths < _SHEET_POINTS * pitch) & (lengths < _SHEET_PART * lengths.max())

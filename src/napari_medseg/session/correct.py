@@ -15,6 +15,7 @@ from psygnal import Signal
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.provenance import has_changed
 from napari_medseg.session.answers import full_name
+from napari_medseg.session.history import Step
 from napari_medseg.session.lesions import Region
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
@@ -120,11 +121,11 @@ class CorrectController:
         except MedSegError as error:
             self.session.message = str(error)
             return
-        self.session.busy = Job("Saving the correction")
+        self.session.busy = job = Job("Saving the correction")
         self._runner.submit(
             lambda _ticket: self._add(correction, _ticket),
-            done=partial(self._on_accepted, work),
-            failed=self._on_failed,
+            done=partial(self._on_accepted, work, work.history.last, job),
+            failed=partial(self._on_failed, job),
         )
 
     def _correction(self, work: ScanWork) -> Callable[[], Any]:
@@ -162,20 +163,25 @@ class CorrectController:
         """Runs in the worker."""
         return self._store.add(make())
 
-    def _on_accepted(self, work: ScanWork, folder: Path) -> None:
-        self.session.busy = None
-        work.accepted = folder
+    def _on_accepted(self, work: ScanWork, last: Step | None, job: Job, folder: Path) -> None:
+        self._end(job)
+        work.accepted, work.saved = folder, last
         work.seconds = 0.0
         self.accepted.emit(work)
-        n_slices = len(self.session.reviewed | work.labels.corrected_slices)
+        n_slices = len(self.editor.reviewed_of(work) | work.labels.corrected_slices)
         kept = " The scan's file is not as it was when it was opened; the scan as you saw it was kept."
         note = kept if has_changed(work.volume) else ""
-        self.session.message = f"Accepted: {n_slices} reviewed slices will teach the model.{note}"
+        slices = f"{n_slices} corrected or reviewed slice{'s' if n_slices > 1 else ''}"
+        self.session.message = f"Accepted: {slices} will teach the model.{note}"
 
-    def _on_failed(self, error: Exception) -> None:
-        self.session.busy = None
+    def _on_failed(self, job: Job, error: Exception) -> None:
+        self._end(job)
         self.session.message = explain(error)
         self._failures.report(error)
+
+    def _end(self, job: Job) -> None:
+        if self.session.busy is job:
+            self.session.busy = None
 
     def _travel(self, move: Callable[[], Any], done: str, nothing: str) -> None:
         if self.session.work is None:

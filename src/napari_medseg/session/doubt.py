@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_medseg.errors import MedSegError
+from napari_medseg.imaging.amounts import millilitres
 from napari_medseg.imaging.volume import Confidence, Volume
 from napari_medseg.models.checkpoint import read_card
 from napari_medseg.models.library import Library
@@ -63,7 +64,7 @@ class DoubtController:
         region = self._regions[self._at]
         self.jumped.emit(region.index)
         self.session.message = (
-            f"Doubtful region {self._at + 1} of {len(self._regions)}: {_millilitres(region.volume_ml)} "
+            f"Doubtful region {self._at + 1} of {len(self._regions)}: {millilitres(region.volume_ml)} "
             f"{self._place(region)}."
         )
 
@@ -147,9 +148,3 @@ def _offset(middle: tuple[float, float, float], lesion: Lesion) -> NDArray[np.fl
             half = 0.5 * (there[-1] - there[0] + 1)
             offset[axis] = (middle[axis] - part.start - 0.5 * (there[0] + there[-1])) / half
     return offset
-
-
-def _millilitres(volume_ml: float) -> str:
-    if volume_ml >= 10:
-        return f"{volume_ml:.0f} ml"
-    return f"{volume_ml:.1f} ml" if volume_ml >= 0.1 else f"{1000 * volume_ml:.0f} µl"

@@ -10,12 +10,14 @@ from time import perf_counter
 import numpy as np
 
 from napari_medseg.errors import Cancelled, MedSegError, ModelError
+from napari_medseg.imaging.amounts import millilitres
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 from napari_medseg.session.answers import Answer, Request, answer_of, load, needs_click
 from napari_medseg.session.history import Step
 from napari_medseg.session.labels import BoxEdit, union
 from napari_medseg.session.lesions import Lesion, Proposal, lesion_of, new_lesion, replaced
+from napari_medseg.session.measures import measure_of
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job, Segments
 from napari_medseg.session.work import Editor, ScanWork
@@ -280,11 +282,15 @@ class SegmentController:
         voxels = sum(self._n_voxels(label) for label in labels)
         if not voxels:
             return "The model found nothing here: click nearer the lesion's middle, or draw a box round it."
-        ml = voxels * LabelMap(work.labels.data, work.volume.affine).voxel_ml
         lesion = lesion_of(self.session.lesions, labels[0])
-        what = lesion.name if lesion is not None and len(labels) == 1 else f"{len(labels)} labels"
+        measure = measure_of(work.volume, work.labels, labels[0], values=False) if len(labels) == 1 else None
+        if lesion is not None and measure is not None:
+            told = f"{lesion.name}: {measure.size}"
+        else:
+            ml = voxels * LabelMap(work.labels.data, work.volume.affine).voxel_ml
+            told = f"{len(labels)} labels: {millilitres(ml)}"
         caution = "".join(f" Careful: {warning}." for warning in answer.warnings[:1])
-        return f"{what}: {ml:.2f} ml, answered in {answer.seconds:.1f} s.{caution}"
+        return f"{told}.{caution}"
 
     def _on_failed(self, request: Request, error: Exception) -> None:
         self.session.busy = None

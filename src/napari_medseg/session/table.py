@@ -7,6 +7,7 @@ import numpy as np
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.volume import LabelMap
 from napari_medseg.session.lesions import lesion_of, replaced
+from napari_medseg.session.measures import Measure, measure_of
 from napari_medseg.session.work import Editor
 
 
@@ -21,6 +22,9 @@ class TableController:
 
     def __init__(self, editor: Editor) -> None:
         self.editor, self.session = editor, editor.session
+        self._measures: dict[int, Measure | None] = {}
+        editor.stepped.connect(self._forget)
+        self.session.events.work.connect(self._forget)
 
     def volume_ml(self, label: int) -> float:
         """Return a lesion's volume in millilitres."""
@@ -28,6 +32,13 @@ class TableController:
         if work is None:
             return 0.0
         return float(work.labels.n_voxels[label]) * LabelMap(work.labels.data, work.volume.affine).voxel_ml
+
+    def measure(self, label: int) -> Measure | None:
+        """Return what a lesion measures, worked out once until a lesion changes; None where it is empty."""
+        work = self.session.work
+        if label not in self._measures and work is not None:
+            self._measures[label] = measure_of(work.volume, work.labels, label)
+        return self._measures.get(label)
 
     def centre_of(self, label: int) -> tuple[int, int, int] | None:
         """Return the voxel of a lesion that lies nearest to its centre of mass."""
@@ -81,3 +92,6 @@ class TableController:
             self.session.active_label = self.session.lesions[-1].label if self.session.lesions else 1
         self.editor.step("delete lesion", work.labels.clear(label), before=before)
         self.session.message = f"'{lesion.name}' is deleted; undo brings it back."
+
+    def _forget(self) -> None:
+        self._measures.clear()

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QTableWidgetItem, 
 
 from napari_medseg.followup.matching import Row, State
 from napari_medseg.followup.settings import CompareSettings
+from napari_medseg.imaging.amounts import millilitres, three_digits
 from napari_medseg.session.prior import PriorController
 from napari_medseg.session.stage import distinct_names
 from napari_medseg.widgets.followup_layers import FollowUpLayers
@@ -32,7 +33,7 @@ _HEADINGS = {
 }
 _COLOURS = {State.NEW: "warning", State.GROWN: "warning", State.SHRUNK: "good", State.RESOLVED: "good"}
 _MOST_ROWS = 10
-_EMPTY = "Open the prior visit too (Open file… or drag it into the window), then turn back to the current scan."
+_EMPTY = "Press 'Open prior…', then 'Compare'. (If you drag the prior in, turn back to the current scan first.)"
 
 
 class ComparePage(QWidget):
@@ -231,8 +232,8 @@ def _texts(each: Row) -> dict[int, str]:
     return {
         NAME: each.name,
         STATE: each.state.value + ("" if each.volume_percent is None else f" {each.volume_percent:+.0f} %"),
-        PRIOR: "–" if each.prior_ml is None else f"{each.prior_ml:.2f}",
-        NOW: "–" if each.current_ml is None else f"{each.current_ml:.2f}",
+        PRIOR: "–" if each.prior_ml is None else three_digits(each.prior_ml),
+        NOW: "–" if each.current_ml is None else three_digits(each.current_ml),
         SCORE: "" if each.change_score is None else f"{each.change_score:.2f}",
         LONG: "" if long_mm is None else f"{long_mm:.1f}",
     }
@@ -243,8 +244,8 @@ def _about(each: Row) -> str:
     lines = [f"{each.name}: {each.state.value}" + (f" ({each.note})" if each.note else "")]
     for when in ("prior", "current"):
         if told[f"{when}_long_mm"] is not None:
-            size = f"{told[f'{when}_long_mm']:.1f} x {told[f'{when}_short_mm']:.1f} mm, {told[f'{when}_ml']:.3f} ml"
-            lines.append(f"{when}: {size}")
+            size = f"{told[f'{when}_long_mm']:.1f} x {told[f'{when}_short_mm']:.1f} mm"
+            lines.append(f"{when}: {size}, {millilitres(told[f'{when}_ml'])}")
     axes = {"long axis": each.long_percent, "short axis": each.short_percent}
     changes = [f"{axis} {change:+.0f} %" for axis, change in axes.items() if change is not None]
     if each.state is not State.OUTSIDE and changes:

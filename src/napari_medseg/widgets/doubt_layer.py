@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from napari.layers import Image
+from napari.utils import Colormap
 
 from napari_medseg.session.doubt import DoubtController
 from napari_medseg.session.work import Editor
 from napari_medseg.widgets.layer_bridge import LayerBridge
 
 NAME = "Model's doubt"
-_COLOURS = "inferno"
-_MOST = 160
+# A quarter is the share that intensities alone have in a first answer: what they alone doubt stays unseen.
+_LEAST, _MOST = 64, 128
+# Alpha grows with the square, so that doubt fades out instead of ending where the model's look ended.
+_COLOURS = Colormap(
+    [(1.0, 0.2, 0.9, 0.0), (1.0, 0.2, 0.9, 0.22), (1.0, 0.35, 0.95, 0.9)], name="doubt", controls=[0.0, 0.5, 1.0]
+)
 
 
 class DoubtLayer:
@@ -64,8 +69,8 @@ class DoubtLayer:
             units=("mm",) * 3,
             axis_labels=lesions.axis_labels,
             colormap=_COLOURS,
-            contrast_limits=(0, _MOST),
-            blending="additive",
+            contrast_limits=(_LEAST, _MOST),
+            blending="translucent_no_depth",
             interpolation2d="linear",
         )
         if active is not None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
@@ -14,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_medseg.imaging.amounts import millilitres
 from napari_medseg.session.lesions import Lesion
 from napari_medseg.session.services import Services
 from napari_medseg.widgets.icons import icon
@@ -21,6 +26,7 @@ from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.look import Look
 from napari_medseg.widgets.step import dim
 from napari_medseg.widgets.tables import TO_THE_RIGHT, fit_rows, table_with
+from napari_medseg.widgets.windows import unit_of
 
 VISIBLE, COLOUR, NAME, VOLUME, LOCKED, DELETE = range(6)
 _ROW, _MOST_ROWS = 28, 6
@@ -60,7 +66,7 @@ class LesionTable(QWidget):
             QAbstractItemView.EditTrigger.DoubleClicked | QAbstractItemView.EditTrigger.EditKeyPressed
         )
         table.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        for column, width in ((VISIBLE, 28), (COLOUR, 26), (VOLUME, 76), (LOCKED, 28), (DELETE, 28)):
+        for column, width in ((VISIBLE, 28), (COLOUR, 26), (LOCKED, 28), (DELETE, 28)):
             table.horizontalHeader().setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
             table.setColumnWidth(column, width)
         table.cellClicked.connect(self._on_clicked)
@@ -92,13 +98,23 @@ class LesionTable(QWidget):
         key = icon("lock", ink) if lesion.locked else icon("unlock", faint)
         self._cell(index, VISIBLE, tip="Hide" if lesion.visible else "Show", picture=eye)
         self._cell(index, COLOUR, tip="Change the colour", picture=_swatch(lesion.colour))
-        self._cell(index, NAME, text=lesion.name, tip="Double click to rename", editable=True)
+        self._cell(index, NAME, text=lesion.name, tip=partial(self._name_tip, lesion.label), editable=True)
         ml = self.services.table.volume_ml(lesion.label)
-        volume = self._cell(index, VOLUME, text=f"{ml:.2f} ml" if ml else "empty", tip="Volume")
+        size_tip = partial(self._size_tip, lesion.label)
+        volume = self._cell(index, VOLUME, text=millilitres(ml) if ml else "empty", tip=size_tip)
         volume.setTextAlignment(TO_THE_RIGHT)
         lock_tip = "Unlock" if lesion.locked else "Lock: no prediction or brush changes it"
         self._cell(index, LOCKED, tip=lock_tip, picture=key)
         self._cell(index, DELETE, tip="Delete this lesion (undo brings it back)", picture=icon("trash", faint))
+
+    def _size_tip(self, label: int) -> str:
+        measure, volume = self.services.table.measure(label), self.session.volume
+        if measure is None or volume is None:
+            return "Empty: click on it in the scan, or paint"
+        return measure.sentence(unit_of(volume))
+
+    def _name_tip(self, label: int) -> str:
+        return f"{self._size_tip(label)}\nDouble click to rename"
 
     def _cell(
         self,
@@ -106,18 +122,18 @@ class LesionTable(QWidget):
         column: int,
         *,
         text: str = "",
-        tip: str = "",
+        tip: str | Callable[[], str] = "",
         picture: QIcon | None = None,
         editable: bool = False,
     ) -> QTableWidgetItem:
         item = self._table.item(index, column)
-        if item is None:
-            item = QTableWidgetItem()
+        if not isinstance(item, _Cell):
+            item = _Cell()
             self._table.setItem(index, column, item)
         flags = Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
         item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if editable else flags)
         item.setText(text)
-        item.setToolTip(tip)
+        item.tip = tip
         if picture is not None:
             item.setIcon(picture)
         return item
@@ -164,6 +180,17 @@ class LesionTable(QWidget):
         colour = QColorDialog.getColor(QColor(lesion.colour), self, f"Colour of {lesion.name}")
         if colour.isValid():
             self.services.table.recolour(lesion.label, colour.name())
+
+
+class _Cell(QTableWidgetItem):
+    """A cell whose tooltip may be worked out when it is asked for."""
+
+    tip: str | Callable[[], str] = ""
+
+    def data(self, role: int) -> Any:
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return self.tip if isinstance(self.tip, str) else self.tip()
+        return super().data(role)
 
 
 def _swatch(colour: str) -> QIcon:

@@ -78,7 +78,9 @@ def describe_scan(viewer: ViewerModel, layer: Image) -> str:
         index = round(float(layer.world_to_data(viewer.dims.point)[axis])) + 1
         n_slices = volume.data.shape[axis]
         where = f"slice {index} of {n_slices}" if 1 <= index <= n_slices else "outside of the scan"
-        lines.append(f"{plane.capitalize()}, {where}, {volume.spacing_mm[axis]:.3g} mm")
+        lines.append(f"{plane.capitalize()}, {where}")
+        if n_slices > 1:  # on a line of its own: the letter at the top edge stands where a longer line would end
+            lines.append(f"{volume.spacing_mm[axis]:.3g} mm apart")
     window = window_of(layer)
     low, high = layer.contrast_limits
     lines.append(f"{window.name if window else 'Window'}: W {_number(high - low)} L {_number((low + high) / 2)}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseg.imaging.dicom.source import dicom_source
+
 if TYPE_CHECKING:
     from napari.layers import Image
 
@@ -45,6 +47,13 @@ _CT = (
     Window("Brain", 0, 80),  # W 80 L 40
     Window("Liver", -45, 105),  # W 150 L 30
 )
+# Fixed, so that two patients look alike; the liver lies near 2, most tumours between 3 and 20.
+_SUV = (
+    Window("SUV 0-10", 0, 10),
+    Window("SUV 0-5", 0, 5),
+    Window("SUV 0-20", 0, 20),
+    Window("SUV inverted", 0, 10, "gray_r"),
+)
 _NAME_HINTS = {"PT": {"pt", "pet", "suv"}, "MR": {"mr", "mri", "t1", "t2", "t1w", "t2w", "t1ce", "flair", "dwi", "adc"}}
 
 
@@ -64,8 +73,11 @@ def modality_of(volume: Volume) -> str:
 
 
 def unit_of(volume: Volume) -> str:
-    """Unit to write behind an intensity: ``"HU"`` for CT, else nothing, since no other file says it reliably."""
-    return "HU" if modality_of(volume) == "CT" else ""
+    """Unit to write behind an intensity: ``"HU"`` for CT, what the files of a PET state, else nothing."""
+    if modality_of(volume) == "CT":
+        return "HU"
+    source = dicom_source(volume.metadata)
+    return source.unit if source is not None else ""
 
 
 def presets_for(volume: Volume) -> tuple[Window, ...]:
@@ -74,7 +86,8 @@ def presets_for(volume: Volume) -> tuple[Window, ...]:
     Parameters
     ----------
     volume : Volume
-        CT gets the usual Hounsfield windows; everything else percentiles of its own voxels (background left out).
+        CT gets the usual Hounsfield windows, PET in SUV fixed ones; everything else percentiles of its own voxels
+        (background left out).
 
     Returns
     -------
@@ -86,6 +99,8 @@ def presets_for(volume: Volume) -> tuple[Window, ...]:
     modality = modality_of(volume)
     if modality == "CT":
         return (*_CT, full)
+    if modality == "PT" and unit_of(volume).startswith("SUV"):
+        return (*_SUV, full)
     inside = _foreground(sample)
     if modality == "PT":
         low, high = _apart(min(0.0, float(sample.min(initial=0.0))), _percentile(inside, 99.5))

@@ -112,6 +112,35 @@ def test_each_slice_uses_its_own_slope(tmp_path: Path) -> None:
     assert volume.modality == "PT"
 
 
+@pytest.mark.parametrize(
+    ("units", "kind", "unit"),
+    [
+        ("GML", "BW", "SUV"),
+        ("GML", None, "SUV"),
+        ("GML", "LBM", "SUV LBM"),
+        ("BQML", None, "Bq/ml"),
+        ("CNTS", None, "CNTS"),
+        ("NONE", None, ""),
+        (None, "BW", ""),
+    ],
+)
+def test_the_unit_of_a_pet_is_kept(tmp_path: Path, units: str | None, kind: str | None, unit: str) -> None:
+    slices = ct_slices(asymmetric_voxels((3, 4, 5)), sop_class=PET, modality="PT", intercept=0)
+    for ds in slices:
+        if units is not None:
+            ds.Units = units
+        if kind is not None:
+            ds.SUVType = kind
+    (volume,) = dicom.read_series(save_slices(tmp_path, slices))
+    assert dicom.dicom_source(volume.metadata).unit == unit
+
+
+def test_a_real_pet_says_that_it_is_in_suv(shared_data: Path) -> None:
+    for modality, unit in (("PET", "SUV"), ("CT", "")):
+        (volume,) = dicom.read_series(shared_data / "dicom" / "STS_042" / modality / "image")
+        assert dicom.dicom_source(volume.metadata).unit == unit
+
+
 def test_integer_slopes_that_differ_between_slices_stay_integers(tmp_path: Path) -> None:
     voxels = asymmetric_voxels((3, 4, 5)).astype(np.int16)
     slices = ct_slices(voxels)

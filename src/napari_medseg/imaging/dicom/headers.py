@@ -13,6 +13,7 @@ from napari_medseg.imaging.dicom.file import DicomFile, NotDicom, open_dicom
 from napari_medseg.imaging.dicom.layout import PixelLayout, PixelPlace, read_layout, read_place
 from napari_medseg.imaging.dicom.patient import PatientKey, patient_key
 from napari_medseg.imaging.dicom.placement import Placement, flat_spacing_mm, read_placement, read_rescale
+from napari_medseg.imaging.dicom.units import read_unit
 
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -57,6 +58,7 @@ class ImageFile:
     place: PixelPlace
     is_flat_modality: bool
     gantry_tilt_degrees: float
+    unit: str
     warnings: tuple[str, ...]
 
 
@@ -183,6 +185,7 @@ def image_file(opened: DicomFile) -> ImageFile:
         place=place,
         is_flat_modality=modality in _FLAT_MODALITIES or _is_secondary_capture(opened.sop_class_uid),
         gantry_tilt_degrees=elements.number(0x00181120, b"DS") or 0.0,
+        unit=read_unit(elements),
         warnings=(*warnings, *_detector_warning(elements)),
     )
 

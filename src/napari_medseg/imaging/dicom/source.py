@@ -36,6 +36,8 @@ class DicomSource:
         Whether the slices have a position in the patient; without one no object can refer to places in them.
     planes : tuple
         One a slice in disk order; None where a slice is missing.
+    unit : str
+        Of the intensities, as PET states it (``"SUV"``, ``"Bq/ml"``); empty where the files do not say.
     """
 
     series_uid: str
@@ -43,6 +45,7 @@ class DicomSource:
     frame_of_reference_uid: str
     is_placed: bool
     planes: tuple[SourcePlane | None, ...]
+    unit: str = ""
 
 
 def source_of_stack(stack: Stack) -> DicomSource:
@@ -54,6 +57,7 @@ def source_of_stack(stack: Stack) -> DicomSource:
         frame_of_reference_uid=file.frame_of_reference_uid,
         is_placed=stack.is_placed,
         planes=tuple(None if plane is None else _source_plane(plane) for plane in stack.planes),
+        unit=file.unit,
     )
 
 
