@@ -66,6 +66,35 @@ def test_click_correct_undo_accept_export(window, scan, tmp_path):
         assert on_disk[tuple(np.rint(ijk).astype(int))] == 1
 
 
+def test_a_fresh_scan_waits_for_a_click_and_all_planes_run_through_it(window, scan):
+    window.open(scan)
+    at = moved(middle(window), dy=6, dx=-7)
+    window.show(middle(window))
+    window.click(at)
+    window.wait(lambda: window.labels[at] == 1)
+    window.settled()
+    assert np.abs(window.layer.world_to_data(window.viewer.dims.point[-3:]) - at).max() < 0.6
+    window.press("Click")
+    assert window.dock.tools.tool is Tool.NONE, "it was taken, so the button turns it off"
+    window.dock.services.opening.choose(window.session.volume)
+    assert window.dock.tools.tool is Tool.NONE, "where there are lesions a stray click changes none"
+
+
+def test_who_asks_for_the_tool_that_is_on_keeps_it(window, scan):
+    window.open(scan)
+    assert window.dock.tools.tool is Tool.CLICK
+    window.press("Click")
+    assert window.dock.tools.tool is Tool.CLICK
+    window.press("Click")
+    assert window.dock.tools.tool is Tool.NONE
+
+
+def test_other_pages_want_no_click(window, scan):
+    window.dock.pages.choose("Evaluate")
+    window.open(scan)
+    assert window.dock.tools.tool is Tool.NONE
+
+
 def test_right_and_ctrl_click_take_away_and_ctrl_z_brings_back(window, scan):
     window.open(scan)
     at = middle(window)

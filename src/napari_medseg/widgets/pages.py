@@ -54,6 +54,11 @@ class Pages(QWidget):
         at = self._tabs.addTab(name)
         self._tabs.setTabToolTip(at, tip)
 
+    @property
+    def name(self) -> str:
+        """The page that shows."""
+        return str(self._tabs.tabText(self._tabs.currentIndex()))
+
     def choose(self, name: str) -> Any:
         """Show a page and return it."""
         at = self.names.index(name)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_medseg.segmentation.prompts import Box, Point, Prompt, Scribble
@@ -31,7 +32,8 @@ class Tool(Enum):
 class PromptTools:
     """Turns the mouse on the canvas into prompts.
 
-    Left says lesion; right, or left with Ctrl, says not lesion. With the click tool a drag still pans the view.
+    Left says lesion; right, or left with Ctrl, says not lesion. With the click tool a drag still pans the view. That
+    tool is on when a scan without lesions is opened; in one that holds some, a stray click should change none of them.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ class PromptTools:
     ----------
     changed : Signal
         Emits the tool that is on now.
+    is_welcome : callable
+        Whether the click tool may turn itself on: not where the user looks at something else than segmenting.
     """
 
     changed = Signal(Tool)
@@ -56,33 +60,42 @@ class PromptTools:
         self, viewer: ViewerModel, bridge: LayerBridge, layers: PromptLayers, segmenting: SegmentController
     ) -> None:
         self.viewer, self.bridge, self.layers, self.segmenting = viewer, bridge, layers, segmenting
-        self._tool = Tool.NONE
+        self.is_welcome: Callable[[], bool] = lambda: True
+        self._tool, self._is_offered = Tool.NONE, False
         self._double_click: list[Any] = []
         viewer.mouse_drag_callbacks.append(self._on_press)
-        bridge.session.events.volume.connect(lambda _: self.choose(Tool.NONE))
+        bridge.session.events.volume.connect(self._on_volume)
 
     @property
     def tool(self) -> Tool:
         """The tool that is on now."""
         return self._tool
 
-    def choose(self, tool: Tool) -> None:
-        """Turn a tool on (and any brush off), or all off."""
+    def toggle(self, tool: Tool) -> None:
+        """Turn a tool on, or off if it is on; who asks for the one that turned itself on keeps it."""
+        self.choose(Tool.NONE if self._tool is tool and not self._is_offered else tool)
+
+    def choose(self, tool: Tool, *, is_offer: bool = False) -> None:
+        """Turn a tool on (and any brush off), or all off; an offer makes no layer until it is taken."""
         layer = self.bridge.activate() if tool is not Tool.NONE else self.bridge.labels
         if layer is None:
             tool = Tool.NONE
-        before, self._tool = self._tool, tool
+        before, self._tool, self._is_offered = self._tool, tool, is_offer and tool is not Tool.NONE
         if layer is not None and (tool is not Tool.NONE or before is not Tool.NONE):
             if tool is not Tool.NONE:
                 layer.mode = "pan_zoom"
             if layer.mode == "pan_zoom":
                 layer.mouse_pan = tool in (Tool.NONE, Tool.CLICK)
                 layer.cursor = "standard" if tool is Tool.NONE else "cross"
-        if tool is not Tool.NONE:
+        if tool is not Tool.NONE and not is_offer:
             self.layers.prepare(lines=tool is not Tool.CLICK)
         self._take_double_clicks(tool is not Tool.NONE)
         if tool is not before:
             self.changed.emit(tool)
+
+    def _on_volume(self, volume: object) -> None:
+        is_fresh = volume is not None and not self.bridge.session.lesions
+        self.choose(Tool.CLICK if is_fresh and self.is_welcome() else Tool.NONE, is_offer=True)
 
     def _take_double_clicks(self, take: bool) -> None:
         """While a tool is on, two quick clicks are two clicks, not napari's zoom."""
@@ -103,7 +116,7 @@ class PromptTools:
         if not self._can_point():
             return
         start, positive, tool = np.array(event.pos), is_positive(event), self._tool
-        points = [self.bridge.position_of(event.position)]
+        points, world = [self.bridge.position_of(event.position)], np.array(event.position, float)
         yield
         farthest = 0.0
         while event.type == "mouse_move":
@@ -121,6 +134,7 @@ class PromptTools:
             self.layers.draw()
             self.bridge.session.message = "Drag with the mouse button down to draw."
         else:
+            self._turn_other_planes((world + np.array(event.position, float)) / 2)
             self.segmenting.add(prompt)
             self.layers.draw()
 
@@ -135,7 +149,16 @@ class PromptTools:
         if position is None:
             self.bridge.session.message = "That is outside the scan: click on the scan itself."
             return
+        self._is_offered = False
+        self._turn_other_planes(np.array(event.position, float))
         self.segmenting.click(position, positive=is_positive(event) if positive is None else positive)
+
+
+    def _turn_other_planes(self, world: NDArray[np.float64]) -> None:
+        """Let the planes that are not shown run through a place: whoever turns to them sees what was pointed at."""
+        dims = self.viewer.dims
+        for axis in dims.displayed:
+            dims.set_point(axis, float(world[axis]))
 
 
 def is_positive(event: Any) -> bool:
