@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -16,9 +19,10 @@ import pytest
 
 from napari_medseg import __version__
 from napari_medseg.cli import main
+from napari_medseg.imaging.files import read_volume
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
-from napari_medseg.segmentation.prompts import Box, Click, Prompt
+from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 from napari_medseg.terminal import with_joined_values
 
 SHAPE = (18, 22, 14)
@@ -86,9 +90,21 @@ class Threshold:
 
     def __init__(self) -> None:
         self.prompts: list[Prompt] = []
+        self.previous: LabelMap | None = None
+        self.meanwhile: Callable[[Callable[[float], None]], None] = lambda progress: None
 
-    def segment(self, volume: Volume, prompts: Sequence[Prompt] = ()) -> LabelMap:
+    def segment(
+        self,
+        volume: Volume,
+        prompts: Sequence[Prompt] = (),
+        *,
+        previous: LabelMap | None,
+        progress: Callable[[float], None],
+        should_stop: Callable[[], bool],
+    ) -> LabelMap:
         self.prompts += prompts
+        self.previous = previous
+        self.meanwhile(progress)
         return LabelMap((volume.data > 80).astype(np.uint8), volume.affine, grid=volume.grid)
 
 
@@ -117,7 +133,7 @@ def test_segment_says_what_it_did(scan: Path, model: Threshold, click: str, caps
     out = scan.with_name("mask.nii.gz")
     assert main(["segment", str(scan), "--click", click, "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert f"{out}: 0.92 ml" in said
+    assert f"{out}: 0.915 ml" in said
     assert "by model threshold version 3; saved, verified" in said
 
 
@@ -142,15 +158,87 @@ def test_positions_that_begin_with_a_minus_are_values() -> None:
     ]
 
 
-def test_every_prompt_reaches_the_model(scan: Path, click: str, model: Threshold, answers: Answers) -> None:
-    places = ["--click", click, "--background", "-9,-5,10", "--box", "-3,-8,-8,9,8,9"]
-    answers("segment", scan, *places, "--out", scan.with_name("m.nii"), "--json")
-    x, y, z = (float(v) for v in click.split(","))
+def test_every_prompt_reaches_the_model_in_the_order_given(scan: Path, model: Threshold, answers: Answers) -> None:
+    places = [
+        ("--background", "-9,-5,10"), ("--click", "1,2,3"), ("--scribble", "-1,2,3,4,5,6,7,8,9"),
+        ("--background-box", "-9,-9,-9,-5,-5,-5"), ("--box", "-3,-8,-8,9,8,9"), ("--click", "3,2,1"),
+        ("--background-scribble", "-9,-5,10,-8,-5,10"),
+    ]  # fmt: skip
+    answers("segment", scan, *(word for place in places for word in place), "--out", scan.with_name("m.nii"), "--json")
     assert model.prompts == [
-        Box((-3, -8, -8), (9, 8, 9)),
-        Click((x, y, z)),
         Click((-9, -5, 10), positive=False),
+        Click((1, 2, 3)),
+        Scribble(((-1, 2, 3), (4, 5, 6), (7, 8, 9))),
+        Box((-9, -9, -9), (-5, -5, -5), positive=False),
+        Box((-3, -8, -8), (9, 8, 9)),
+        Click((3, 2, 1)),
+        Scribble(((-9, -5, 10), (-8, -5, 10)), positive=False),
     ]
+
+
+def test_the_mask_so_far_is_put_onto_the_scan(
+    scan: Path, click: str, model: Threshold, answers: Answers, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before, out = scan.with_name("before.nii.gz"), scan.with_name("m.nii.gz")
+    moved = AFFINE.copy()
+    moved[:3, 3] = (AFFINE @ [1, 2, 3, 1])[:3]
+    nib.save(nib.Nifti1Image(_ball(6)[1:, 2:, 3:].astype(np.uint8), moved), before)
+    words = ["segment", scan, "--previous", before, "--out", out]
+    answers(*words, "--click", click, "--json")
+    assert model.previous is not None
+    assert model.previous.data.shape == SHAPE[::-1]
+    assert np.count_nonzero(model.previous.data) == _ball(6).sum()
+    assert np.array_equal(model.previous.affine, read_volume(scan).affine)
+    assert "nothing says what to correct in before.nii.gz" in _fails(words, capfd)
+    nib.save(nib.Nifti1Image(_ball(6).astype(np.uint8), AFFINE + 0.3 * np.eye(4, k=3)), before)
+    said = _fails([*words, "--click", click], capfd)
+    assert "before.nii.gz lies on a grid" in said
+    assert "convert --scan --resample" in said
+
+
+def test_the_mask_so_far_is_corrected(scan: Path, answers: Answers) -> None:
+    before, out = _ball(6) | _ball(3, (15, 19, 7)), scan.with_name("m.nii.gz")
+    previous = _save(scan.with_name("before.nii.gz"), before.astype(np.uint8))
+    spilt = ",".join(f"{v:.2f}" for v in (AFFINE @ [15, 19, 7, 1])[:3])
+    words = ["segment", scan, "--previous", previous, "--model", "geodesic", "--background", spilt]
+    answers(*words, "--out", out, "--json")
+    after = np.asarray(nib.load(out).dataobj) > 0
+    assert not after[15, 19, 7]
+    assert (after <= before).all()
+    assert np.array_equal(after & _ball(6), _ball(6))
+
+
+def test_work_over_a_second_tells_how_far_it_is(
+    scan: Path, model: Threshold, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def meanwhile(progress: Callable[[float], None]) -> None:
+        for part, clock.now in ((0.2, 0.5), (0.4, 1.25), (0.5, 1.5), (0.9, 2.5)):
+            progress(part)
+
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now, perf_counter=lambda: clock.now)
+    monkeypatch.setattr("napari_medseg.cli.time", clock)
+    words = ["segment", str(scan), "--out", str(scan.with_name("m.nii.gz"))]
+    assert main(words) == 0
+    assert capfd.readouterr().err == ""
+    model.meanwhile = meanwhile
+    clock.now = 0.0
+    assert main(words) == 0
+    assert capfd.readouterr().err == "40% segmented\n90% segmented\n"
+    clock.now = 0.0
+    assert main([*words, "--json"]) == 0
+    said = capfd.readouterr()
+    *progress, last = (json.loads(line) for line in said.out.splitlines())
+    assert progress == [{"kind": "progress", "progress": part} for part in (0.4, 0.9)]
+    assert (last["model"], said.err) == ("threshold", "")
+
+
+def test_an_interrupt_stops_segmenting_and_writes_nothing(
+    scan: Path, model: Threshold, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model.meanwhile = lambda progress: signal.raise_signal(signal.SIGINT)
+    out = scan.with_name("m.nii.gz")
+    assert "stopped: nothing was written" in _fails(["segment", scan, "--out", out], capfd)
+    assert not out.exists()
 
 
 def test_evaluate_prints_one_object(scan: Path, truth: Path, answers: Answers) -> None:
@@ -268,14 +356,14 @@ def test_fine_tune_leaves_a_version_with_its_verdict(scan: Path, truth: Path, an
 
     start = save_checkpoint(scan.parent / "start", ClickUNet(widths=(8, 8, 8, 8)), Card(name="click"))
     out = scan.parent / "tuned"
-    words = ["--pair", scan, truth, "--model", start, "--out", out, "--adopt", "mine", "--steps", "2", "--json"]
+    words = ["--pair", scan, truth, "--model", start, "--out", out, "--adopt", "click", "--steps", "2", "--json"]
     reports = answers("fine-tune", *words)
     verdict = reports[-1]["verdict"]
     assert [report["kind"] for report in reports].count("done") == 1
     assert reports[-1]["kind"] == "done"
     assert load_model(out).card.gate is not None
     assert verdict["sentence"]
-    assert Library().versions("mine")[0].labels == load_model(out).card.labels
+    assert Library().versions("click")[-1].labels == load_model(out).card.labels
 
 
 def test_fine_tune_needs_the_mask_on_the_scans_grid(
@@ -289,6 +377,40 @@ def test_fine_tune_needs_the_mask_on_the_scans_grid(
     assert "different grids" in said
 
 
+def test_a_click_model_is_trained_on_ones_own_folders_and_its_card_tells_how(tmp_path: Path, answers: Answers) -> None:
+    from napari_medseg.models.checkpoint import read_card
+
+    data = tmp_path / "data"
+    for name in ("liver CT", "liver CT/p2", "brain"):
+        (data / name).mkdir(parents=True)
+        for number in range(3):
+            _save(data / name / f"{number}_image.nii.gz", (40 + 80 * _ball(6)).astype(np.int16))
+            _save(data / name / f"{number}_mask.nii.gz", _ball(6).astype(np.uint8))
+    (data / "empty").mkdir()
+    common = ["--data", data, "--device", "cpu", "--json", "--out"]
+    words = "--sizes 16x1 32x2 --widths 8 8 8 8 --steps 4 --rounds 1 --ladders 1 --learning-rate 0.002 --workers 0"
+    answers("train-click-model", *common, tmp_path / "one", *words.split(), "--licence", "ours alone")
+    card = read_card(tmp_path / "one")
+    assert card.training["collections"] == ["brain", "liver CT"]
+    assert card.training["sizes"] == [[16, 1], [32, 2]]
+    assert card.licence == "ours alone"
+    program, command, *told = shlex.split(card.command)
+    assert (program, command) == ("napari-medseg", "train-click-model")
+    answers("train-click-model", *common, tmp_path / "again", *told)
+    assert read_card(tmp_path / "again").sha256 == card.sha256
+    assert read_card(tmp_path / "again").command == card.command
+
+
+def test_a_click_model_says_what_it_cannot_train_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["train-click-model", "--data", tmp_path, "--out", tmp_path / "out", "--steps", "1"]
+    assert "in any folder of" in _fails(words, capfd)
+    assert "for missing" in _fails([*words, "--collections", "missing"], capfd)
+    assert "--sizes cannot be 50" in _fails([*words, "--collections", "--sizes", "50x2"], capfd)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "training_state.pt").touch()
+    assert "--resume" in _fails([*words, "--collections"], capfd)
+
+
 def test_a_setting_out_of_range_names_its_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "--steps cannot be 0" in _fails(["fine-tune", "--out", tmp_path, "--steps", "0"], capfd)
 
@@ -297,10 +419,12 @@ def test_a_setting_out_of_range_names_its_option(tmp_path: Path, capfd: pytest.C
     ("words", "said"),
     [
         (["segment", "ct.nii.gz", "--click", "1,2", "--out", "m.nii.gz"], "3 numbers with commas"),
+        (["segment", "ct.nii.gz", "--scribble", "1,2,3,4", "--out", "m.nii.gz"], "6 numbers with commas"),
         (["segment", "ct.nii.gz", "--click", "here", "--out", "m.nii.gz"], "--click"),
         (["segment", "ct.nii.gz", "--out", "m.docx"], "m.docx has none of the endings"),
         (["segment", "ct.nii.gz"], "--out"),
         (["fine-tune", "--out", "d", "--strategy", "magic"], "magic"),
+        (["train-click-model", "--data", "d", "--out", "o", "--sizes", "48"], "like 48x8, got '48'"),
         (["models"], "list"),
         (["sgment", "ct.nii.gz"], "sgment is neither a file nor a command"),
         (["--no-such-option"], "--no-such-option"),

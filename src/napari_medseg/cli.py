@@ -30,17 +30,19 @@ from napari_medseg.cli_train import (
     train_siamese,
     train_siamese_arguments,
 )
-from napari_medseg.errors import MedSegError
+from napari_medseg.errors import Cancelled, MedSegError
 from napari_medseg.terminal import (
     Results,
     add_json,
     aligned,
     numbers,
     results_on_stdout,
+    stop_on_signal,
     with_joined_values,
 )
 
 if TYPE_CHECKING:
+    from napari_medseg.imaging.volume import LabelMap, Volume
     from napari_medseg.segmentation.prompts import Point, Prompt
 
 
@@ -127,25 +129,45 @@ def _demo(options: argparse.Namespace, results: Results) -> None:
 
 
 def _segment_arguments(parser: argparse.ArgumentParser) -> None:
-    point = numbers(3)
-    where = "position in the lesion, RAS millimetres; may be repeated"
+    from napari_medseg.segmentation.prompts import Box, Click, Scribble
+
+    def line(*points: Point, positive: bool) -> Scribble:
+        return Scribble(points, positive=positive)
+
+    point, corners, points = "X,Y,Z", "X0,Y0,Z0,X1,Y1,Z1", "X0,Y0,Z0,X1,Y1,Z1,..."
+    prompts: list[tuple[str, str, Callable[[str], Prompt], str]] = [
+        ("--click", point, _reader(Click, 1), "position in the lesion"),
+        ("--background", point, _reader(Click, 1, positive=False), "position outside"),
+        ("--box", corners, _reader(Box, 2), "two corners round the lesion"),
+        ("--background-box", corners, _reader(Box, 2, positive=False), "two corners of a box that holds none of it"),
+        ("--scribble", points, _reader(line), "line in the lesion, through these points"),
+        ("--background-scribble", points, _reader(line, positive=False), "line outside"),
+    ]
     parser.add_argument("scan", type=Path, help="scan file or DICOM folder")
-    parser.add_argument("--click", metavar="X,Y,Z", type=point, action="append", default=[], help=where)
-    parser.add_argument(
-        "--background",
-        metavar="X,Y,Z",
-        type=point,
-        action="append",
-        default=[],
-        help="position outside; may be repeated",
-    )
-    parser.add_argument("--box", metavar="X0,Y0,Z0,X1,Y1,Z1", type=numbers(6), help="two corners round the lesion, mm")
+    group = parser.add_argument_group("prompts", "RAS millimetres; all may be repeated, and the last one is the newest")
+    for option, metavar, read, told in prompts:
+        group.add_argument(option, metavar=metavar, dest="prompts", type=read, action="append", default=[], help=told)
+    so_far = "the mask so far, corrected by the newest prompt; all labels in it count as the lesion"
+    parser.add_argument("--previous", metavar="MASK", type=Path, help=so_far)
     parser.add_argument("--model", help="name in the library or model folder (default: the active click model)")
     add_mask_output(parser)
     add_json(parser)
 
 
+def _reader(
+    make: Callable[..., Prompt], n_points: int | None = None, *, positive: bool = True
+) -> Callable[[str], Prompt]:
+    """Return a reader of one kind of prompt, of so many points (two and more by default), for argparse."""
+
+    def millimetres(text: str) -> Prompt:
+        values = numbers(3 * (n_points or max(2, (text.count(",") + 1) // 3)))(text)
+        return make(*zip(values[::3], values[1::3], values[2::3], strict=True), positive=positive)
+
+    return millimetres
+
+
 def _segment(options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.imaging.amounts import millilitres
     from napari_medseg.imaging.files import read_volume, write_label_map
     from napari_medseg.imaging.provenance import refuse_scan_itself
     from napari_medseg.segmentation.load import load_model
@@ -154,17 +176,22 @@ def _segment(options: argparse.Namespace, results: Results) -> None:
     refuse_scan_itself(options.out, volume)
     for warning in volume.warnings:
         print(f"{options.scan.name}: {warning}", file=sys.stderr)
+    previous = _previous(options, volume)
     model = load_model(options.model)
-    prompts = _prompts(options)
-    if model.needs_click and not prompts:
+    if model.needs_click and not options.prompts:
         raise MedSegError(f"the model '{model.name}' needs a click: give --click X,Y,Z or --box X0,Y0,Z0,X1,Y1,Z1")
     start = time.perf_counter()
-    mask = model.segment(volume, prompts)
+    with stop_on_signal() as should_stop:
+        mask = model.segment(
+            volume, options.prompts, previous=previous, progress=_telling(results), should_stop=should_stop
+        )
+        if should_stop():
+            raise Cancelled("stopped: nothing was written")
     seconds = time.perf_counter() - start
     path = write_label_map(options.out, mask, format=options.format, deidentified=options.deidentified)
     n_voxels = int((mask.data > 0).sum())
     volume_ml = n_voxels * mask.voxel_ml
-    results.say(f"{path}: {volume_ml:.2f} ml in {seconds:.1f} s, by model {model.card.title}; saved, verified")
+    results.say(f"{path}: {millilitres(volume_ml)} in {seconds:.1f} s, by model {model.card.title}; saved, verified")
     if not n_voxels:
         print("the mask is empty: nothing was found there", file=sys.stderr)
     for warning in mask.warnings:
@@ -183,18 +210,39 @@ def _segment(options: argparse.Namespace, results: Results) -> None:
     )
 
 
-def _prompts(options: argparse.Namespace) -> list[Prompt]:
-    from napari_medseg.segmentation.prompts import Box, Click
+def _previous(options: argparse.Namespace, volume: Volume) -> LabelMap | None:
+    """Read the mask to correct and put it onto the scan's own grid."""
+    if options.previous is None:
+        return None
+    from napari_medseg.imaging.mask_fit import fitted, misfit, read_mask_of
 
-    clicks: list[Prompt] = [Click(point) for point in options.click]
-    background: list[Prompt] = [Click(point, positive=False) for point in options.background]
-    box: list[Prompt] = [Box(_point(options.box[:3]), _point(options.box[3:]))] if options.box else []
-    return box + clicks + background
+    if not options.prompts:
+        raise MedSegError(
+            f"nothing says what to correct in {options.previous.name}: give --click or --background X,Y,Z"
+        )
+    label_map = read_mask_of(options.previous, (volume,))
+    for warning in label_map.warnings:
+        print(f"{options.previous.name}: {warning}", file=sys.stderr)
+    placed = fitted(label_map, volume)
+    if placed is None:
+        raise MedSegError(f"{misfit(label_map, volume)} Put it onto the scan with convert --scan --resample first.")
+    return placed
 
 
-def _point(values: Sequence[float]) -> Point:
-    x, y, z = values
-    return x, y, z
+def _telling(results: Results) -> Callable[[float], None]:
+    """Tell how much of the work is done, once a second."""
+    told = time.monotonic()
+
+    def tell(part: float) -> None:
+        nonlocal told
+        if time.monotonic() - told < 1:
+            return
+        told = time.monotonic()
+        results.put({"kind": "progress", "progress": part})
+        if not results.as_json:
+            print(f"{part:.0%} segmented", file=sys.stderr)
+
+    return tell
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -85,11 +85,17 @@ def _lines(rows: tuple[Row, ...]) -> list[list[str]]:
         )
         score = [_number(row.change_score, ".3f")] if has_scores else []
         lines.append(
-            [row.name, row.state.value, _number(row.prior_ml, ".2f"), _number(row.current_ml, ".2f"),
+            [row.name, row.state.value, _ml(row.prior_ml), _ml(row.current_ml),
              _number(row.volume_percent, "+.0f"), long_mm, _number(row.long_percent, "+.0f"), short_mm,
              _number(row.short_percent, "+.0f"), *score, row.note]
         )  # fmt: skip
     return lines
+
+
+def _ml(value: float | None) -> str:
+    from napari_medseg.imaging.amounts import three_digits
+
+    return "–" if value is None else three_digits(value)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -42,6 +42,7 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert(options: argparse.Namespace, results: Results) -> None:
     """Write a mask in another format."""
+    from napari_medseg.imaging.amounts import millilitres
     from napari_medseg.imaging.files import read_label_map, read_volume, write_label_map
     from napari_medseg.imaging.provenance import refuse_scan_itself
 
@@ -62,7 +63,7 @@ def convert(options: argparse.Namespace, results: Results) -> None:
         refuse_scan_itself(options.out, volume)
     path = write_label_map(options.out, label_map, format=options.format, deidentified=options.deidentified)
     n_voxels = int((label_map.data > 0).sum())
-    results.say(f"{path}: {n_voxels * label_map.voxel_ml:.2f} ml; saved, verified")
+    results.say(f"{path}: {millilitres(n_voxels * label_map.voxel_ml)}; saved, verified")
     results.put({"mask": str(path), "n_voxels": n_voxels, "volume_ml": n_voxels * label_map.voxel_ml})
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_medseg.errors import Cancelled, ModelError
-from napari_medseg.imaging.volume import Volume
+from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.classical import GeodesicSegmenter
 from napari_medseg.segmentation.prompts import Box, Click, Scribble
 from napari_medseg.segmentation.random_walk import random_walk
@@ -33,6 +33,11 @@ def scan(lesion: np.ndarray, *, contrast: float = 60.0, noise: float = 8.0) -> V
 def at(volume: Volume, index: tuple[float, float, float], *, positive: bool = True) -> Click:
     x, y, z = volume.position_of(index)
     return Click((float(x), float(y), float(z)), positive=positive)
+
+
+def box(volume: Volume, low: tuple[int, ...], high: tuple[int, ...], *, positive: bool = True) -> Box:
+    corner, opposite = (tuple(float(v) for v in volume.position_of(index)) for index in (low, high))
+    return Box(corner, opposite, positive=positive)
 
 
 def dice(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -74,6 +79,93 @@ def test_corrections_add_and_take_away_and_are_obeyed() -> None:
     assert ((less.data > 0) <= (both.data > 0)).all()
 
 
+def test_a_correction_leaves_other_parts_as_they_were() -> None:
+    one, other = (ball((30, 100, 110), (15, 50, x), 11.0) for x in (30, 80))
+    volume = scan(one | other)
+    before = LabelMap((one | other).astype(np.uint8), AFFINE)
+    before.data[15, 50, 42:48] = 1  # spilt out of the first
+    model = GeodesicSegmenter()
+    for index, positive in (((15, 50, 30), True), ((15, 50, 46), False)):
+        after = model.segment(volume, [at(volume, index, positive=positive)], previous=before).data
+        assert np.array_equal(after[..., 60:], before.data[..., 60:])
+        assert after[15, 50, 46] == positive
+        assert dice(after[..., :60], one[..., :60]) > 0.95
+
+
+def test_background_alone_takes_away_from_a_mask_and_needs_one() -> None:
+    lesion, spilt = ball((30, 100, 110), (15, 50, 40), 14.0), ball((30, 100, 110), (15, 50, 60), 8.0)
+    volume = scan(lesion)
+    too_much = LabelMap((lesion | spilt).astype(np.uint8), AFFINE)
+    away = [at(volume, (15, 50, 63), positive=False)]
+    less = GeodesicSegmenter().segment(volume, away, previous=too_much).data > 0
+    assert (less <= (too_much.data > 0)).all()
+    assert dice(less, lesion) > 0.97
+    with pytest.raises(ModelError, match="only background"):
+        GeodesicSegmenter().segment(volume, away)
+
+
+def test_boxes_beside_a_click_cut_the_answer_off() -> None:
+    lesion = ball((30, 100, 110), (15, 50, 50), 20.0)
+    volume = scan(lesion)
+    model, click = GeodesicSegmenter(), at(volume, (15, 50, 50))
+    whole = model.segment(volume, [click]).data > 0
+    held, empty = np.zeros_like(whole), np.zeros_like(whole)
+    held[9:20, 40:61, 38:63], empty[9:20, 55:71, 30:71] = True, True
+    assert (whole & ~held).any()
+    assert (whole & empty).any()
+    round_it, beside_it = box(volume, (9, 40, 38), (19, 60, 62)), box(volume, (9, 55, 30), (19, 70, 70), positive=False)
+    assert np.array_equal(model.segment(volume, [round_it, click]).data > 0, whole & held)
+    rest = model.segment(volume, [click, beside_it]).data > 0
+    assert not (rest & empty).any()
+    assert dice(rest, whole & ~empty) > 0.99
+
+
+def test_a_box_corrects_the_mask_so_far_only_where_it_is() -> None:
+    one, other = (ball((30, 100, 110), (15, 50, x), 11.0) for x in (30, 80))
+    volume = scan(one | other)
+    before = LabelMap((one | other).astype(np.uint8), AFFINE)
+    model, low, high = GeodesicSegmenter(), (12, 45, 20), (18, 55, 36)
+    inside = np.zeros_like(one)
+    inside[12:19, 45:56, 20:37] = True
+    emptied = model.segment(volume, [box(volume, low, high, positive=False)], previous=before).data > 0
+    assert np.array_equal(emptied, (one | other) & ~inside)
+    cut = model.segment(volume, [box(volume, low, high)], previous=before).data > 0
+    assert np.array_equal(cut & ~inside, other)
+    assert dice(cut & inside, one & inside) > 0.95
+
+
+def test_a_click_outside_the_box_adds_what_is_there_and_nothing_between() -> None:
+    one, other = (ball((30, 100, 110), (15, 50, x), 11.0) for x in (30, 80))
+    volume = scan(one | other)
+    prompts = [box(volume, (9, 40, 20), (21, 60, 36)), at(volume, (15, 50, 30))]
+    first = GeodesicSegmenter().segment(volume, prompts)
+    both = GeodesicSegmenter().segment(volume, [*prompts, at(volume, (15, 50, 80))], previous=first).data > 0
+    assert np.array_equal(both[..., :55], first.data[..., :55] > 0)
+    assert dice(both[..., 55:], other[..., 55:]) > 0.8
+
+
+def test_a_box_drawn_on_one_slice_does_not_end_the_lesion_there() -> None:
+    volume = scan(ball((30, 100, 110), (15, 50, 50), 20.0))
+    click, flat = at(volume, (15, 50, 50)), box(volume, (15, 40, 40), (15, 60, 60))
+    found = np.argwhere(GeodesicSegmenter().segment(volume, [flat, click]).data)
+    assert found[:, 0].min() < 10 < 20 < found[:, 0].max()
+    assert (found.min(0)[1:] >= 40).all()
+    assert (found.max(0)[1:] <= 60).all()
+
+
+def test_what_no_segmenter_can_answer_is_refused() -> None:
+    volume = scan(ball((12, 40, 44), (6, 20, 20), 8.0))
+    other_grid = LabelMap(np.ones((12, 40, 40), np.uint8), AFFINE)
+    click = at(volume, (6, 20, 20))
+    with pytest.raises(ModelError, match="another grid"):
+        GeodesicSegmenter().segment(volume, [click], previous=other_grid)
+    for outside in (Click((5000.0, 0.0, 0.0)), Click((float("nan"), 0.0, 0.0))):
+        with pytest.raises(ModelError, match="outside the scan"):
+            GeodesicSegmenter().segment(volume, [click, outside])
+    with pytest.raises(ModelError, match="corner of the box"):
+        GeodesicSegmenter().segment(volume, [click, Box((float("nan"), 0.0, 0.0), (1.0, 1.0, 1.0))])
+
+
 def test_scribbles_and_pictures_are_welcome_and_refusals_are_sentences() -> None:
     model = GeodesicSegmenter()
     picture = Volume((100 * ball((1, 90, 100), (0, 40, 50), 15.0)).astype(np.uint8), AFFINE)
@@ -104,7 +196,15 @@ def test_it_answers_in_half_a_second_of_processor_time_on_a_large_scan() -> None
 
 
 def test_it_needs_no_torch() -> None:
-    code = "import sys, napari_medseg.segmentation.classical; sys.exit('torch' in sys.modules)"
+    code = """
+import sys
+import numpy as np
+from napari_medseg.imaging.volume import Volume
+from napari_medseg.segmentation.classical import GeodesicSegmenter
+from napari_medseg.segmentation.prompts import Click
+GeodesicSegmenter().segment(Volume(np.zeros((8, 9, 10), np.int16), np.eye(4)[[2, 1, 0, 3]]), [Click((5, 4, 3))])
+sys.exit('torch' in sys.modules)
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 

@@ -67,6 +67,21 @@ def test_a_card_describes_what_its_model_learned_from() -> None:
     assert "not from US" in unlike_training(scan(tissue(), modality="US"), card)[0]
 
 
+@pytest.mark.parametrize(
+    ("known", "written"),
+    [
+        (["CT", "CT"], ["CT"]),
+        (["US", "MR"], ["MR", "US"]),
+        (["CT", ""], ["CT", "MR", "PT"]),
+        (["US", ""], ["CT", "MR", "PT", "US"]),
+        ([], ["CT", "MR", "PT"]),
+    ],
+)
+def test_a_card_names_the_modalities_of_its_scans(known: list[str], written: list[str]) -> None:
+    one = (tissue(), (3.0, 1.0, 1.0), np.ones((20, 60, 60), bool))
+    assert domain_of([one], known).modalities == written
+
+
 def test_real_scans_are_welcome(shared_data: Path) -> None:
     names = [
         "sarcoma/STS_003/CT_image.nii.gz",

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
-from napari_medseg.segmentation.click import framing, nothing_without_a_click, obey, only_what_was_asked
+from napari_medseg.segmentation.checks import check_prompts
+from napari_medseg.segmentation.click import (
+    Floats,
+    framing,
+    nothing_without_a_click,
+    obey,
+    only_what_was_asked,
+    only_where_it_was_asked,
+)
 from napari_medseg.segmentation.confidence import confidence_of, without_doubt_at
 from napari_medseg.segmentation.intensities import (
     MARGIN,
@@ -28,7 +36,9 @@ from napari_medseg.segmentation.intensities import (
 )
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.rays import search_rays
-from napari_medseg.segmentation.views import Prompts, paste, prompts_in_array
+from napari_medseg.segmentation.views import Prompts, in_box, paste, prompts_in_array
+
+_JUST_INSIDE, _NOT_IN = np.float32(0.55), np.float32(0.5)
 
 
 class GeodesicSegmenter:
@@ -36,7 +46,7 @@ class GeodesicSegmenter:
 
     The first click: rays find a surface of any size (`rays`), a random walker that starts from it and from the two
     intensity histograms finds the border (`random_walk`). A correcting click changes the mask so far about as far as
-    the mask's border was from it.
+    the mask's border was from it, and nothing elsewhere. A box cuts the answer off; it does not find a lesion.
     """
 
     name = "geodesic"
@@ -59,30 +69,33 @@ class GeodesicSegmenter:
         Raises
         ------
         ModelError
-            If there are prompts, but no positive click or scribble.
+            If a prompt lies outside the scan, `previous` lies on another grid, or nothing says where the lesion is: no
+            positive click or scribble, and no mask so far.
         Cancelled
             If `should_stop` said so.
         """
         if not prompts:
             return nothing_without_a_click(self.name, volume)
         drawn = prompts_in_array(prompts, volume.affine)
-        if not drawn.signs.any():
+        check_prompts(drawn, volume, previous)
+        before = np.zeros(volume.data.shape, np.uint8) if previous is None else (previous.data > 0).astype(np.uint8)
+        spacing = np.array(volume.spacing_mm)
+        belief = _from_mask(before, drawn, spacing)
+        if belief is None and not drawn.signs.any():
             raise ModelError("the geodesic method needs a click into the lesion, boxes alone are not enough for it")
         if should_stop is not None and should_stop():
             raise Cancelled("the segmentation was cancelled")
-        spacing = np.array(volume.spacing_mm)
-        before = None if previous is None else (np.asarray(previous.data) > 0).astype(np.uint8)
-        belief = _from_mask(before, drawn, spacing) if before is not None else None
         if belief is None:
             surface = search_rays(volume.data, middle_of(drawn, spacing), volume.spacing_mm).best()
             belief = belief_from_rays(surface, drawn, volume.data.shape, spacing)
         likely, region = paste(
             likely_by_intensity(volume.data, belief, spacing, drawn), belief.view, volume.data.shape, volume.spacing_mm
         )
-        if before is not None and before.any():
-            likely = only_what_was_asked(likely, before[region], drawn)
+        was = before[region]
+        likely = _as_boxes_say(_where_asked(likely, was, region, drawn, spacing), was, region, drawn)
+        mask = obey(likely, region, drawn, spacing)
         data = np.zeros(volume.data.shape, np.uint8)
-        data[region] = _joined(obey(likely, region, drawn, spacing), region, drawn)
+        data[region] = _joined(mask, region, drawn) | (mask & (was > 0) & ~_joined(was, region, drawn))
         confidence = confidence_of(likely, data[region], region)
         return LabelMap(
             data,
@@ -94,7 +107,38 @@ class GeodesicSegmenter:
         )
 
 
-def _joined(mask: NDArray[np.bool_], region: Sequence[slice], prompts: Prompts) -> NDArray[np.bool_]:
+def _where_asked(
+    likely: Floats, was: NDArray[np.uint8], region: Sequence[slice], prompts: Prompts, spacing: NDArray[np.float64]
+) -> Floats:
+    """Keep a correction to its sense and its place: the mask so far stays where the newest prompt says nothing."""
+    if not was.any():
+        return likely
+    if (prompts.ages == 0).any() or not prompts.boxes:
+        asked = only_what_was_asked(likely, was, prompts)
+        return only_where_it_was_asked(asked, was, region, prompts, spacing)
+    beyond = np.ones(was.shape, bool)
+    beyond[in_box(prompts.boxes[-1], region)] = False
+    return np.where(beyond, np.where(was > 0, np.maximum(likely, _JUST_INSIDE), np.minimum(likely, _NOT_IN)), likely)
+
+
+def _as_boxes_say(likely: Floats, was: NDArray[np.uint8], region: Sequence[slice], prompts: Prompts) -> Floats:
+    """Nothing in a negative box; outside positive ones only what a prompt there holds, and parts that they miss."""
+    kept = np.ones(likely.shape, bool)
+    held = [box for box in prompts.boxes if box[2]]
+    if held:
+        outside = np.ones(likely.shape, bool)
+        for box in held:
+            outside[in_box(box, region)] = False
+        parts = cc3d.connected_components(was, connectivity=6)
+        missed = (was > 0) & ~np.isin(parts, np.unique(parts[~outside]))
+        kept = ~outside | missed | _joined(outside & (likely > 0.5), region, prompts)
+    for box in prompts.boxes:
+        if not box[2]:
+            kept[in_box(box, region)] = False
+    return np.where(kept, likely, np.float32(0))
+
+
+def _joined(mask: NDArray[np.generic], region: Sequence[slice], prompts: Prompts) -> NDArray[np.bool_]:
     """The parts of the mask that a positive prompt lies in."""
     parts = cc3d.connected_components(mask, connectivity=6)
     start = np.array([s.start for s in region])

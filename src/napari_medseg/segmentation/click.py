@@ -28,7 +28,7 @@ from napari_medseg.segmentation.intensities import (
     middle_of,
 )
 from napari_medseg.segmentation.rays import RaySearch, search_rays
-from napari_medseg.segmentation.views import Prompts, View, paste, render
+from napari_medseg.segmentation.views import Prompts, View, in_box, paste, render
 
 Floats = NDArray[np.float32]
 Answer = tuple[Floats, tuple[slice, ...]]
@@ -266,10 +266,9 @@ def obey(
     """
     mask = probability > 0.5
     start = np.array([s.start for s in region])
-    for low, high, positive in prompts.boxes:
-        if not positive:
-            first, last = np.ceil(np.minimum(low, high)) - start, np.floor(np.maximum(low, high)) - start
-            mask[tuple(slice(max(0, int(a)), max(0, int(b) + 1)) for a, b in zip(first, last, strict=True))] = False
+    for box in prompts.boxes:
+        if not box[2]:
+            mask[in_box(box, region)] = False
     order = np.argsort(-prompts.ages, kind="stable")
     for point, positive in zip(prompts.points[order], prompts.signs[order], strict=True):
         index = np.rint(point).astype(int) - start

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medseg.errors import JobFailed, ModelError
-from napari_medseg.imaging.orientation import same_grid
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.checkpoint import Checkpoint
+from napari_medseg.segmentation.checks import check_prompts
 from napari_medseg.segmentation.click import (
     Answer,
     Floats,
@@ -312,25 +312,3 @@ class Segmenter:
             except RuntimeError:
                 self._engine = None
         return None
-
-
-def check_prompts(prompts: Prompts, volume: Volume, previous: LabelMap | None) -> None:
-    """Refuse prompts, or a mask to correct, that no answer can be given to.
-
-    Raises
-    ------
-    ModelError
-        If a prompt lies outside the scan, the mask on another grid, or only background is marked and there is nothing
-        to take it from.
-    """
-    if previous is not None and not same_grid(previous, volume):
-        raise ModelError("the previous mask lies on another grid than the scan: resample it to the scan first")
-    shape = np.array(volume.data.shape)
-    outside = ((prompts.points < -0.5) | (prompts.points > shape - 0.5)).any(1)
-    if outside.any():
-        x, y, z = volume.position_of(prompts.points[outside][0])
-        raise ModelError(f"the point ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside the scan: give a position inside it")
-    if previous is not None and np.any(previous.data):
-        return
-    if not prompts.signs.any() and not any(positive for *_, positive in prompts.boxes):
-        raise ModelError("only background was marked: click into the lesion too, or draw a box round it")

@@ -28,6 +28,7 @@ from napari_medseg.networks.channels import BOX, IMAGE, N_CHANNELS, NEGATIVE, PO
 from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 
 FADE = 0.98
+FLAT = 1e-3  # voxels: a box drawn on one slice, whose corners were turned there and back
 
 __all__ = [
     "BALL_RADIUS",
@@ -119,13 +120,24 @@ def draw_prompts(out: Floats, view: View, spacing_mm: Sequence[float], prompts: 
         draw_ramp(channel, view.point_of(point, spacing_mm), FADE ** float(age))
     for low, high, sign in prompts.boxes:
         a, b = np.sort([view.point_of(low, spacing_mm), view.point_of(high, spacing_mm)], axis=0)
-        flat = high == low
+        flat = np.abs(high - low) < FLAT
         a, b = np.where(flat, -np.inf, a), np.where(flat, np.inf, b)
         cut = tuple(
             slice(int(np.clip(np.ceil(p), 0, view.size)), int(np.clip(np.floor(q), -1, view.size - 1)) + 1)
             for p, q in zip(a, b, strict=True)
         )
         out[BOX][cut] = 1.0 if sign else -1.0
+
+
+def in_box(box: tuple[Index, Index, bool], region: Sequence[slice]) -> tuple[slice, ...]:
+    """A box's voxels in the region; the lesion in a box drawn on one slice may reach beyond that slice."""
+    low, high, positive = box
+    return tuple(
+        slice(None)
+        if positive and b - a < FLAT
+        else slice(max(0, round(a) - part.start), max(0, round(b) + 1 - part.start))
+        for a, b, part in zip(low, high, region, strict=True)
+    )
 
 
 def prompts_in_array(prompts: Sequence[Prompt], affine: NDArray[np.float64]) -> Prompts:

@@ -1,0 +1,33 @@
+"""What every segmenter refuses, so that all of them refuse alike; needs no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_medseg.errors import ModelError
+from napari_medseg.imaging.orientation import same_grid
+from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.segmentation.views import Prompts
+
+
+def check_prompts(prompts: Prompts, volume: Volume, previous: LabelMap | None) -> None:
+    """Refuse prompts, or a mask to correct, that no answer can be given to.
+
+    Raises
+    ------
+    ModelError
+        If a point lies outside the scan, a box has no finite corners, the mask lies on another grid, or only
+        background is marked and there is nothing to take it from.
+    """
+    if previous is not None and not same_grid(previous, volume):
+        raise ModelError("the previous mask lies on another grid than the scan: resample it to the scan first")
+    inside = ((prompts.points >= -0.5) & (prompts.points <= np.array(volume.data.shape) - 0.5)).all(1)
+    if not inside.all():
+        x, y, z = volume.position_of(prompts.points[~inside][0])
+        raise ModelError(f"the point ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside the scan: give a position inside it")
+    if not all(np.isfinite([low, high]).all() for low, high, _ in prompts.boxes):
+        raise ModelError("a corner of the box is not a number: give both corners in millimetres")
+    if previous is not None and np.any(previous.data):
+        return
+    if not prompts.signs.any() and not any(positive for *_, positive in prompts.boxes):
+        raise ModelError("only background was marked: click into the lesion too, or draw a box round it")
