@@ -9,7 +9,10 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QListWidget, QSlider, QTableWidget
 
+from napari_medseg.imaging.amounts import millilitres
+from napari_medseg.imaging.volume import Volume
 from napari_medseg.segmentation.prompts import Click
+from napari_medseg.session.measures import measure_of
 from napari_medseg.session.services import build
 from napari_medseg.session.session import Job
 from napari_medseg.widgets.dock import MedSegDock
@@ -154,7 +157,7 @@ def test_the_table_shows_and_changes_lesions(opened, qtbot):
     table = opened.findChild(QTableWidget)
     assert table.rowCount() == 2
     ml = opened.services.table.volume_ml(1)
-    assert table.item(0, VOLUME).text() == f"{ml:.2f} ml"
+    assert table.item(0, VOLUME).text() == millilitres(ml)
     table.item(0, NAME).setText("metastasis")
     assert opened.session.lesions[0].name == "metastasis"
     for column, field in ((VISIBLE, "visible"), (LOCKED, "locked")):
@@ -168,6 +171,39 @@ def test_the_table_shows_and_changes_lesions(opened, qtbot):
     assert table.rowCount() == 1
     opened.services.correcting.undo()
     assert table.rowCount() == 2
+
+
+def test_a_litre_fits_into_the_table(dock):
+    affine = np.array([[0, 0, -10, 0], [0, -10, 0, 0], [10, 0, 0, 0], [0, 0, 0, 1]], float)
+    dock.services.opening.choose(Volume(np.zeros((12, 20, 24), np.int16), affine, modality="CT"))
+    dock.session.work.labels.data[1:10, 2:12, 3:15] = 1
+    dock.session.work.labels.data[10, 2, :3] = 1
+    dock.services.correcting.take_stroke()
+    table = dock.findChild(QTableWidget)
+    cell = table.item(0, VOLUME)
+    assert cell.text() == "1080 ml"
+    assert table.columnWidth(VOLUME) >= table.fontMetrics().horizontalAdvance(cell.text()) + 8
+    assert table.columnWidth(NAME) > 100
+
+
+def test_the_tooltip_of_a_row_says_what_the_lesion_measures(opened, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "napari_medseg.session.table.measure_of", lambda *about: asked.append(about) or measure_of(*about)
+    )
+    opened.session.work.labels.data[2, 5, 3:13] = 1
+    opened.services.correcting.take_stroke()
+    table = opened.findChild(QTableWidget)
+    assert asked == [], "worked out when it is asked for"
+    tip = table.item(0, VOLUME).toolTip()
+    assert tip.startswith("0.024 ml, 8.0 x 1.0 mm (long and short axis, RECIST 1.1), mean ")
+    assert " HU, " in tip
+    assert table.item(0, NAME).toolTip() == f"{tip}\nDouble click to rename"
+    assert len(asked) == 1
+    opened.services.correcting.undo()
+    opened.services.segmenting.new_lesion()
+    assert table.item(0, VOLUME).text() == "empty"
+    assert table.item(0, VOLUME).toolTip().startswith("Empty: ")
 
 
 def test_the_size_slider_speaks_millimetres(opened):
@@ -206,7 +242,7 @@ def test_accept_opens_the_learn_step(opened, qtbot):
     press(opened, qtbot, "Mark all")
     assert not opened.steps["Learn"].is_open
     press(opened, qtbot, "Accept")
-    assert opened.session.message.startswith("Accepted: 7 reviewed slices")
+    assert opened.session.message.startswith("Accepted: 7 corrected or reviewed slices")
     assert opened.steps["Learn"].is_open
 
 

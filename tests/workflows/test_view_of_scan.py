@@ -1,30 +1,10 @@
-"""How the scan is shown, in a real window: plane, window, the lesion's rim; and a dock that is opened again."""
+"""In a real window: key O shows the lesion's rim, and a dock that is opened again has its height."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox
 
-from napari_medseg.widgets import scan_view
 from napari_medseg.widgets.prompt_tools import Tool
-
-
-def pick(window, name, row) -> None:
-    """Open a box of the dock with the mouse and click one of its rows."""
-    [box] = [each for each in window.dock.findChildren(QComboBox) if each.accessibleName() == name]
-    window.qtbot.mouseClick(box, Qt.MouseButton.LeftButton)
-    window.wait(box.view().isVisible)
-    at = box.view().visualRect(box.model().index(row, 0)).center()
-    window.qtbot.mouseClick(box.view().viewport(), Qt.MouseButton.LeftButton, pos=at)
-
-
-def test_plane_and_window_are_chosen_with_the_mouse(window, scan):
-    window.open(scan)
-    limits = tuple(window.dock.bridge.image.contrast_limits)
-    pick(window, "Plane", 1)
-    window.wait(lambda: scan_view.plane_of(window.viewer) == "coronal")
-    pick(window, "Window", 1)
-    window.wait(lambda: tuple(window.dock.bridge.image.contrast_limits) != limits)
 
 
 def test_key_o_shows_the_margin(window, scan):

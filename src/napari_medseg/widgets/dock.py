@@ -10,7 +10,7 @@ import napari.components
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QKeySequence, QShowEvent
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QShortcut, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QShortcut, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.session.services import Services
@@ -29,8 +29,10 @@ from napari_medseg.widgets.prompt_tools import Tool
 from napari_medseg.widgets.segment_panel import SegmentPanel
 from napari_medseg.widgets.sentences import sentence
 from napari_medseg.widgets.step import Step, button
+from napari_medseg.widgets.view_row import ViewRow
 
 CANCEL_AFTER_MS = 1000
+OUTLINE_KEY = "O"
 _WIDTH = 330
 
 
@@ -94,6 +96,8 @@ class MedSegDock(QWidget):
         self.setObjectName("medseg")
         self.setAcceptDrops(True)
         self.setMinimumWidth(_WIDTH)
+        # else napari puts a stretch under every dock but the first, which takes half of its height
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         table = LesionTable(self.services, self.bridge)
         self._table = table
         self.panels: dict[str, Any] = {
@@ -120,9 +124,12 @@ class MedSegDock(QWidget):
         self.pages.add("Classify", self._classify_page, "Label lesions and studies, train a classifier, find similar")
         self.pages.add("Compare", self._compare_page, "Compare with the prior visit: lesions, change map")
         self.pages.add("Evaluate", self._evaluate_page, "Figures of masks and classifiers, with plots and a report")
+        self.tools.is_welcome = lambda: self.pages.name == "Segment"
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
+        self._view_row = ViewRow(self.viewer)
+        layout.addWidget(self._view_row)
         layout.addWidget(self.pages, 1)
         layout.addWidget(self._footer())
 
@@ -178,6 +185,7 @@ class MedSegDock(QWidget):
         self.services.correcting.accepted.connect(self._on_accepted)
         self.services.failures.unexpected.connect(_show_traceback)
         self.viewer.events.theme.connect(self._on_theme)
+        self.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
 
     def _bind_keys(self) -> None:
         """Bind the keys to the napari window, so that they work wherever the focus is, and with a floating dock."""
@@ -189,6 +197,13 @@ class MedSegDock(QWidget):
             shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
             shortcut.activated.connect(act)
             self._shortcuts.append(shortcut)
+        self._on_ndisplay()
+
+    def _on_ndisplay(self, _event: Any = None) -> None:
+        """Leave the outlines' key to napari in 3-D, where it turns a plane with it and draws no outlines."""
+        for shortcut in self._shortcuts:
+            if shortcut.key().toString() == OUTLINE_KEY:
+                shortcut.setEnabled(self.viewer.dims.ndisplay == 2)
 
     def _keys(self) -> dict[str, Callable[[], None]]:
         services = self.services
@@ -199,6 +214,7 @@ class MedSegDock(QWidget):
             "S": services.segmenting.segment,
             "A": services.segmenting.new_lesion,
             "N": services.doubt.next_region,
+            OUTLINE_KEY: self.bridge.outline.toggle,
             "R": self.panels["Correct"].mark_slice,
             "Ctrl+Z": services.correcting.undo,
             "Ctrl+Shift+Z": services.correcting.redo,
@@ -208,12 +224,13 @@ class MedSegDock(QWidget):
         }
 
     def _toggle(self, tool: Tool) -> None:
-        self.tools.choose(Tool.NONE if self.tools.tool is tool else tool)
+        self.tools.toggle(tool)
 
     def _draw(self, *_values: object) -> None:
         volume, work = self.session.volume, self.session.work
         has_lesions = bool(self.session.lesions)
         has_voxels = work is not None and bool(work.labels.n_voxels[1:].any())
+        self._view_row.setVisible(volume is not None)
         self._draw_open(volume)
         segment, correct, export = (self.steps[name] for name in ("Segment", "Correct", "Export"))
         segment.show_state(
@@ -274,7 +291,7 @@ class MedSegDock(QWidget):
     def _on_theme(self, _event: Any = None) -> None:
         look = Look.of(self.viewer.theme)
         self.setStyleSheet(stylesheet(look))
-        for part in (*self.steps.values(), *self.panels.values(), self._table, self.pages):
+        for part in (*self.steps.values(), *self.panels.values(), self._table, self._view_row, self.pages):
             if hasattr(part, "set_look"):
                 part.set_look(look)
 

@@ -23,6 +23,7 @@ from napari_medseg.widgets import scan_view
 from napari_medseg.widgets.foreign_layers import foreign_volume
 from napari_medseg.widgets.lesion_colours import colour_table, colours_of
 from napari_medseg.widgets.orientation_letters import PLANES
+from napari_medseg.widgets.outline import Outline
 from napari_medseg.widgets.overlay import Overlay
 from napari_medseg.widgets.stage import Shown, Stage
 from napari_medseg.widgets.strokes import StrokeRecorder, Touched
@@ -46,6 +47,8 @@ class LayerBridge:
     ----------
     bound : Signal
         Emits the lesions' layer that tools work on from now on, or None.
+    outline : Outline
+        Whether lesions are drawn as outlines.
     """
 
     bound = Signal(object)
@@ -58,6 +61,8 @@ class LayerBridge:
         self._writing = False
         self._stage = Stage(viewer)
         self._overlay = Overlay(viewer, services.display, self._say)
+        self.outline = Outline()
+        self.bound.connect(self.outline.take)
         session = self.session
         session.events.volume.connect(self._on_volume)
         session.events.lesions.connect(self._on_lesions)

@@ -51,7 +51,10 @@ class SegmentPanel(QWidget):
         tools.changed.connect(self._on_tool)
         services.learning.changed.connect(self.draw_models)
         self.session.events.model_name.connect(self.draw_models)
+        tools.bridge.outline.changed.connect(self._draw_outline)
+        tools.bridge.viewer.dims.events.ndisplay.connect(self._draw_outline)
         self.draw_models()
+        self._draw_outline()
 
     def set_look(self, look: Look) -> None:
         """Redraw the icons in the theme's colours."""
@@ -76,8 +79,11 @@ class SegmentPanel(QWidget):
         self._new.clicked.connect(self.services.segmenting.new_lesion)
         self._tip = dim(NO_TOOL)
         self._unsure = QCheckBox("Show doubt")
-        self._unsure.setToolTip("Show where the model is not sure of its answer: dark is sure, bright is not")
+        self._unsure.setToolTip("Show where the model is not sure: the stronger the colour, the less sure")
         self._unsure.toggled.connect(self.doubt_layer.show)
+        self._outline = QCheckBox("Outline")
+        self._outline.setToolTip("Draw the lesions' outlines alone, to see the margin under them; in 2-D\nShortcut: O")
+        self._outline.toggled.connect(self.tools.bridge.outline.show)
         self._next = button("Next doubtful region", "Go to the largest place where the model is not sure\nShortcut: N")
         self._next.clicked.connect(self.services.doubt.next_region)
         self._model = QComboBox()
@@ -88,7 +94,10 @@ class SegmentPanel(QWidget):
         layout.addWidget(self._tip)
         layout.addLayout(row(self._segment, self._new, stretch=0))
         layout.addWidget(table)
-        layout.addLayout(row(self._next, self._unsure, stretch=0))
+        ticks = row(self._outline, self._unsure)
+        ticks.addStretch(1)
+        layout.addLayout(ticks)
+        layout.addWidget(self._next)
         layout.addLayout(row(dim("Model"), self._model, stretch=1))
 
     def draw_models(self, *_values: object) -> None:
@@ -101,11 +110,15 @@ class SegmentPanel(QWidget):
         chosen = self.session.model_name
         self._model.setCurrentIndex(names.index(chosen) if chosen in names else -1)
 
+    def _draw_outline(self, _event: object = None) -> None:
+        self._outline.setChecked(self.tools.bridge.outline.is_on)
+        self._outline.setEnabled(self.tools.bridge.viewer.dims.ndisplay == 2)
+
     def _on_model(self, index: int) -> None:
         self.services.segmenting.choose_model(self._model.itemData(index))
 
     def _on_pressed(self, tool: Tool, checked: bool) -> None:
-        self.tools.choose(tool if checked else Tool.NONE)
+        self.tools.toggle(tool)
         self._on_tool(self.tools.tool)
 
     def _on_tool(self, tool: Tool) -> None:
