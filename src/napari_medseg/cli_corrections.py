@@ -42,6 +42,7 @@ def run_corrections_command(options: argparse.Namespace, results: Results) -> No
 
 
 def _list(store: CorrectionStore, options: argparse.Namespace, results: Results) -> None:
+    from napari_medseg.learning.corrections_folder import in_words
     from napari_medseg.learning.effort import efforts, mean_efforts
 
     cases = efforts(store.list())
@@ -53,7 +54,14 @@ def _list(store: CorrectionStore, options: argparse.Namespace, results: Results)
     for mean in mean_efforts(cases):
         counts = [f"{mean.seconds:.0f}", f"{mean.voxels:.0f}", f"{mean.clicks:.1f}"]
         lines.append([f"mean of {mean.n_cases}", "", mean.model, *counts, ""])
-    results.say(aligned(lines) if cases else f"there are no corrections in {store.root}: accept one in the dock first")
+    trouble = store.trouble()
+    if cases:
+        results.say(aligned(lines))
+    elif not trouble:
+        results.say(f"there are no corrections in {in_words(store.root)}: accept one in the dock first")
+    if trouble:
+        results.put({"trouble": trouble})
+        results.say(trouble)
 
 
 def _pin(store: CorrectionStore, options: argparse.Namespace, results: Results) -> None:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_medseg.terminal import Results, add_json, aligned
-
-if TYPE_CHECKING:
-    from napari_medseg.models.card import Card
 
 
 def models_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +26,10 @@ def models_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "export":
             action.add_argument("--out", type=Path, required=True, help="folder to write")
         add_json(action)
-    action = actions.add_parser("import", help="check a model folder and add it as a new version, not yet active")
+    imported = (
+        "check a model folder and add it as a new version; the first one of a name is active, any other when you say so"
+    )
+    action = actions.add_parser("import", help=imported)
     action.add_argument("folder", type=Path, help="model folder: weights.safetensors and card.json")
     action.add_argument("--name", help="name in the library (default: the one in its card)")
     add_json(action)
@@ -88,7 +87,9 @@ def _export_model(options: argparse.Namespace, results: Results) -> None:
 
     checkpoint = load_checkpoint(Library().path(options.name, options.version))
     card = checkpoint.card.for_others()
-    _say_stored(results, card, save_checkpoint(options.out, checkpoint.network, card))
+    folder = save_checkpoint(options.out, checkpoint.network, card)
+    results.put({"name": card.name, "version": card.version, "folder": str(folder)})
+    results.say(f"{card.title} is in {folder}")
 
 
 def _import_model(options: argparse.Namespace, results: Results) -> None:
@@ -98,14 +99,11 @@ def _import_model(options: argparse.Namespace, results: Results) -> None:
     library, checkpoint = Library(), load_checkpoint(options.folder)
     name = options.name or checkpoint.card.name
     version = library.adopt(name, options.folder)
-    _say_stored(
-        results, checkpoint.card.model_copy(update={"name": name, "version": version}), library.path(name, version)
-    )
-
-
-def _say_stored(results: Results, card: Card, folder: Path) -> None:
-    results.put({"name": card.name, "version": card.version, "folder": str(folder)})
-    results.say(f"{card.title} is in {folder}")
+    card, folder = checkpoint.card.model_copy(update={"name": name, "version": version}), library.path(name, version)
+    is_active = library.active(name) == version
+    how = "active" if is_active else f"not active: napari-medseg models activate '{name}' --version {version}"
+    results.put({"name": name, "version": version, "folder": str(folder), "active": is_active})
+    results.say(f"{card.title} is in {folder}, {how}")
 
 
 _MODEL_ACTIONS: dict[str, Callable[[argparse.Namespace, Results], None]] = {

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
+import sys
 from pathlib import Path
 
 import nibabel
@@ -65,6 +69,24 @@ def test_classes_are_declared_changed_and_taken_away(library, lesion) -> None:
     assert library.list() == ()
     with pytest.raises(ModelError, match="there is no case 'case-0001'"):
         library.remove(case.id)
+
+
+def test_the_number_of_a_removed_case_is_not_given_again(library, lesion) -> None:
+    library.remove(library.add(lesion(), "a").id)
+    assert library.add(lesion(), "b").id == "case-0002"
+    library.remove("case-0002")
+    assert CaseLibrary(library.root).add(lesion(), "c").id == "case-0003"
+    assert [case.card.class_name for case in library.list()] == ["c"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+def test_cases_in_a_shared_folder_can_be_read_by_colleagues(library, lesion) -> None:
+    before = os.umask(0o027)
+    try:
+        folder = library.add(lesion()).folder
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
 
 
 def test_a_damaged_case_is_left_out_or_said(library, lesion) -> None:
@@ -157,7 +179,7 @@ def test_a_wrong_table_is_refused_by_its_line(tmp_path, text, says) -> None:
 def test_a_number_that_is_given_again_is_another_case(library, matcher, lesion) -> None:
     library.add(lesion("dark"), "dark")
     far = find_similar(matcher, library, lesion("bright", seed=1))[0].similarity
-    library.remove("case-0001")
+    shutil.rmtree(library.root / "case-0001")  # by hand: what is removed here keeps its number
     assert library.add(lesion("bright", seed=1), "bright").id == "case-0001"
     assert find_similar(matcher, library, lesion("bright", seed=1))[0].similarity > far
 

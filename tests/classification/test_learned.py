@@ -103,3 +103,14 @@ def test_other_cases_of_a_learned_patient_are_known_by_any_of_their_names() -> N
 def test_an_exported_card_does_not_tell_which_patients_were_there():
     data = ["2 lesions of 'a'", case_mark(np.zeros(3, np.float32)), patient_mark("Doe, Jane")]
     assert Card(name="a", data=data).for_others().data == data[:2]
+
+
+def test_an_exported_card_does_not_name_pinned_scans():
+    pinned, kept = {"'Doe, Jane' with one click": 0.8}, {"one_click": 0.7}
+    sentence = "Dice on your corrections 0.10 -> 0.10, but the pinned case 'Doe, Jane' with one click got worse"
+    gate = {"adopted": False, "sentence": sentence, "before": kept | {"pinned": pinned}, "after": kept}
+    card = Card(name="a", figures=kept | {"pinned": pinned, "cases": 3}, gate=gate).for_others()
+    assert card.figures == kept | {"cases": 3}
+    assert card.gate == {"adopted": False, "before": kept, "after": kept}
+    better = {"adopted": True, "sentence": "Dice on your corrections 0.10 -> 0.90, nothing forgotten"}
+    assert Card(name="a", gate=better).for_others().gate == better

@@ -1,6 +1,10 @@
 import json
+import os
 import shutil
+import stat
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -9,7 +13,9 @@ import pytest
 from napari_medseg.errors import LearningError
 from napari_medseg.imaging.files import read_volume
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.learning import corrections as corrections_module
 from napari_medseg.learning.corrections import Correction, CorrectionStore, content_hash
+from napari_medseg.learning.corrections_folder import choose_corrections_folder, corrections_folder, why_gone
 from napari_medseg.segmentation.prompts import Box, Click, Scribble
 
 PROMPTS = (
@@ -165,6 +171,37 @@ def test_a_failed_add_leaves_nothing(scan, tmp_path, monkeypatch):
     assert list(store.root.iterdir()) == []
 
 
+def test_a_correction_that_cannot_be_read_is_told_and_no_training_starts_without_it(scan, tmp_path):
+    store = CorrectionStore(tmp_path / "c")
+    pinned = store.add(correction_of(scan, pinned=True))
+    other = store.add(correction_of(Volume(scan.data + 1, scan.affine)))
+    assert (store.unreadable(), store.trouble()) == ((), "")
+    card = (pinned / "card.json").read_bytes()
+    (pinned / "card.json").write_bytes(b"")
+    (store.root / "correction-0003-2").mkdir()
+    assert (store.list()[0].id, store.unreadable()) == (other.name, (pinned,))
+    said = "cannot be read, and may be pinned: restore it or move it away, as no training starts before that"
+    assert store.trouble() == f"{pinned} {said}"
+    with pytest.raises(LearningError, match="correction-0001 cannot be read, and may be pinned: restore it or move"):
+        store.snapshot(tmp_path / "snapshot")
+    assert not (tmp_path / "snapshot").exists()
+    (other / "scan.json").unlink()
+    assert f"{pinned} and 1 more cannot be read" in store.trouble()
+    (pinned / "card.json").write_bytes(card)
+    store.remove(other.name)
+    assert [stored.card.pinned for stored in store.snapshot(tmp_path / "snapshot").list()] == [True]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+def test_corrections_in_a_shared_folder_can_be_read_by_colleagues(scan, tmp_path):
+    before = os.umask(0o027)
+    try:
+        folder = CorrectionStore(tmp_path / "c").add(correction_of(scan))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+
+
 def test_remove(scan, tmp_path):
     store = CorrectionStore(tmp_path / "c")
     name = store.add(correction_of(scan)).name
@@ -173,8 +210,11 @@ def test_remove(scan, tmp_path):
     kept = store.remove(name)
     assert store.list() == ()
     assert (kept / "corrected.nii.gz").is_file(), "nothing is lost"
-    store.remove(store.add(correction_of(scan)).name)
+    again = CorrectionStore(store.root).add(correction_of(scan))
+    assert again.name == "correction-0002", "a number is not given again"
+    store.remove(again.rename(again.with_name(name)).name)
     assert sorted(p.name for p in kept.parent.iterdir()) == [name, f"{name}-2"]
+    assert store.add(correction_of(scan)).name == "correction-0002"
 
 
 def test_a_pinned_scan_stays_pinned_when_it_is_corrected_again(scan, tmp_path):
@@ -210,8 +250,58 @@ def test_the_hash_follows_voxels_and_place_not_the_name(scan):
 
 def test_a_folder_on_a_drive_that_was_unplugged_is_not_made_anew(scan, tmp_path):
     store = CorrectionStore(tmp_path / "stick" / "corrections")
-    with pytest.raises(LearningError, match="is not there: bring it back, or choose another"):
+    with pytest.raises(LearningError, match="is not there or cannot be read: bring it back, or choose another"):
         store.add(correction_of(scan))
     assert not (tmp_path / "stick").exists()
     (tmp_path / "stick").mkdir()
     assert store.add(correction_of(scan)).is_dir()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_MEDSEG_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_a_chosen_folder_that_is_gone_is_never_made_anew_and_the_own_one_is(scan, tmp_path, home):
+    own = CorrectionStore(corrections_folder())
+    assert why_gone(own.root) == ""
+    assert own.add(correction_of(scan)).parent == home / "corrections"
+    for shared in (tmp_path / "shared", home / "chosen"):
+        shared.mkdir()
+        choose_corrections_folder(shared)
+        store = CorrectionStore(corrections_folder())
+        assert store.trouble() == ""
+        shared.rmdir()
+        with pytest.raises(LearningError, match=f"{shared.name}, is not there or cannot be read: bring it back"):
+            store.add(correction_of(scan))
+        with pytest.raises(LearningError, match="is not there"):
+            store.snapshot(tmp_path / "snapshot")
+        assert "is not there" in store.trouble()
+        assert not shared.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names that Windows has not")
+@pytest.mark.parametrize("name", [b"ends in a space ", b"ends in a line\n", b"k\xf6rper"])
+def test_a_folder_of_any_name_is_chosen(scan, tmp_path, home, name):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    choose_corrections_folder(folder)
+    assert corrections_folder() == folder
+    (CorrectionStore(corrections_folder()).add(correction_of(scan)) / "card.json").write_text("")
+    assert "correction-0001 cannot be read" in CorrectionStore(folder).trouble().encode("utf-8").decode()
+
+
+def test_another_folder_that_is_chosen_while_a_correction_is_written_is_for_the_next(scan, tmp_path, monkeypatch):
+    store, write = CorrectionStore(tmp_path / "a"), corrections_module._write
+
+    def slow(folder, correction):
+        write(folder, correction)
+        store.root = tmp_path / "b"
+
+    monkeypatch.setattr(corrections_module, "_write", slow)
+    assert store.add(correction_of(scan)) == tmp_path / "a" / "correction-0001"
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["correction-0001"]

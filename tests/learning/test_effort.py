@@ -68,3 +68,13 @@ def test_a_pinned_correction_carries_its_name(store):
     correction = store.list()[0].load()
     assert correction.pinned
     assert "correction-0001" in correction.name
+
+
+def test_the_command_line_names_what_it_cannot_read(store, capsys):
+    (store.root / "correction-0002" / "card.json").write_bytes(b"")
+    assert main(["corrections", "list", "--folder", str(store.root)]) == 0
+    out = capsys.readouterr().out
+    assert "correction-0003" in out
+    assert f"{store.root / 'correction-0002'} cannot be read, and may be pinned: restore it or move it away" in out
+    assert main(["corrections", "list", "--folder", str(store.root / "nowhere" / "c")]) == 0
+    assert "is not there or cannot be read: bring it back" in capsys.readouterr().out

@@ -9,8 +9,8 @@ from learning_phantom import QUICK, dice, phantom, weights_of
 from napari_medseg import load_model
 from napari_medseg.errors import Cancelled, JobFailed, LearningError
 from napari_medseg.imaging.volume import LabelMap
-from napari_medseg.learning import practice
-from napari_medseg.learning.correction import Correction
+from napari_medseg.learning import gate, practice
+from napari_medseg.learning.correction import Correction, content_hash
 from napari_medseg.learning.examination import Examination
 from napari_medseg.learning.fine_tune import fine_tune
 from napari_medseg.learning.settings import Strategy
@@ -244,14 +244,29 @@ def finish(steps):
 def test_pinned_cases_never_teach_and_never_get_worse(model):
     volume, mask = phantom(5)
     upside_down = LabelMap(np.ascontiguousarray(mask.data[:, :, ::-1]), mask.affine)
-    pinned = Correction(volume, None, upside_down, pinned=True)
+    pinned = Correction(volume, None, upside_down, pinned=True, name="Doe_Jane")
     run(model, [phantom(k) for k in range(3)])
     strict = QUICK.model_copy(update={"largest_loss": 0.02, "steps": 6})
     with pytest.raises(LearningError, match="not pinned"):
         run(model, [pinned], settings=strict)
     verdict = run(model, [*(phantom(k) for k in range(3)), pinned], settings=strict)[-1].verdict
-    assert set(verdict.before.pinned) == {"'phantom 5' with one click", "'phantom 5' without a click"}
+    mark = f"scan {content_hash(volume)[:16]}"
+    assert set(verdict.before.pinned) == {f"{mark} with one click", f"{mark} without a click"}
     assert set(verdict.after.pinned) == set(verdict.before.pinned)
+
+
+def test_no_card_holds_the_name_of_a_pinned_scan(model, tmp_path, monkeypatch):
+    """Cards leave with `models export`, and the name of a scan is often a patient's."""
+    monkeypatch.setattr(gate, "_worse_pinned", lambda before, _after, _loss: [f"the pinned case {k}" for k in before])
+    volume, mask = phantom(5)
+    pinned = Correction(volume, None, mask, pinned=True, name="Doe_Jane")
+    quick = QUICK.model_copy(update={"steps": 2})
+    result = finish(fine_tune(model, [phantom(0), pinned], settings=quick, out=tmp_path / "new"))
+    assert "the pinned case 'Doe_Jane' with one click" in result.verdict.sentence
+    card = (tmp_path / "new" / "card.json").read_text()
+    assert f"the pinned case scan {content_hash(volume)[:16]} with one click" in card
+    assert "Doe_Jane" not in card
+    assert "phantom 5" not in card
 
 
 def test_corrections_that_cannot_teach_are_refused(model):

@@ -56,6 +56,51 @@ def test_a_label_is_kept_and_another_one_replaces_it(services):
     assert len(CaseLibrary().list()) == 1
 
 
+def test_a_class_that_was_taken_back_leaves_other_lesions_alone(services):
+    with_lesions(services, volume())
+    labelling, cases = services.labelling, CaseLibrary()
+    labelling.assign("malignant")
+    labelling.take_back()
+    services.table.select(2)
+    labelling.assign("benign")
+    services.table.select(1)
+    assert labelling.given() == "", "not the class of the lesion that was labelled after it"
+    labelling.assign("malignant")
+    assert [(case.card.label, case.card.class_name) for case in cases.list()] == [(2, "benign"), (1, "malignant")]
+
+
+def test_a_case_that_another_program_put_in_the_place_of_the_known_one_stays(services):
+    with_lesions(services, volume())
+    labelling, cases = services.labelling, CaseLibrary()
+    labelling.assign("benign")
+    (known,) = cases.list()
+    another = known.card.model_copy(update={"label": 2, "position_mm": (1.0, 2.0, 3.0)})
+    (known.folder / "case.json").write_text(another.model_dump_json())
+    labelling.assign("malignant")
+    assert [(case.card.label, case.card.class_name) for case in cases.list()] == [(2, "benign"), (1, "malignant")]
+
+
+def test_a_lesion_within_another_has_a_case_of_its_own(tmp_path):
+    path = tmp_path / "ct.nii.gz"
+    path.write_bytes(b"")
+    data = np.zeros(SHAPE, np.uint8)
+    data[1:4, 3:11, 4:14], data[2:3, 6:8, 8:10] = 1, 2
+    first, second = build(), build()
+    for services in (first, second):
+        services.opening.choose(volume(path=path))
+        services.opening.take_mask(LabelMap(data, AFFINE))
+    first.table.select(1)
+    first.labelling.assign("tumour")
+    for services in (first, second):
+        services.table.select(2)
+        assert services.labelling.given() == ""
+    second.labelling.assign("necrosis")
+    for services in (first, second):
+        for label, name in ((1, "tumour"), (2, "necrosis")):
+            services.table.select(label)
+            assert services.labelling.given() == name
+
+
 def test_a_file_opened_again_knows_its_labels_by_place(tmp_path):
     path = tmp_path / "ct.nii.gz"
     path.write_bytes(b"")

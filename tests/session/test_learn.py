@@ -138,6 +138,44 @@ def test_a_refused_version_is_kept_but_not_used(library, store):
     assert (newest.number, newest.was_adopted, newest.is_active) == (2, False, False)
 
 
+def test_a_second_window_waits_for_the_first_and_disturbs_nothing(library, store):
+    goes_on, seen = threading.Event(), []
+
+    def launch(arguments, *, should_stop):
+        yield Report(step=1, n_steps=100)
+        assert goes_on.wait(20)
+        yield from trains(verdict(), seen)(arguments, should_stop=should_stop)
+
+    first = LearnController(Session(), store, library, launch=launch)
+    refused = trains(verdict(adopted=False, dice=0.7))
+    second = LearnController(Session(), store, Library(library.root), launch=refused)
+    first.start()
+    while first.curve.n_steps != 100:
+        first.poll()
+        time.sleep(0.005)
+    assert second.run_to_the_end() is None
+    assert second.session.message.startswith("Another window or process is training with this library: wait")
+    assert (library.root / ".training" / "corrections" / "snapshot").exists()
+    goes_on.set()
+    while first.poll():
+        time.sleep(0.005)
+    assert (library.active("click"), len(library.versions("click"))) == (2, 2)
+    assert not second.run_to_the_end("full").adopted
+    assert (library.active("click"), len(library.versions("click"))) == (2, 3)
+
+
+def test_a_version_that_was_not_measured_is_not_taken_over(library, store):
+    def mistaken(arguments, *, should_stop):
+        for report in trains(verdict(adopted=False, dice=0.7))(arguments, should_stop=should_stop):
+            yield report if report.verdict is None else report.model_copy(update={"verdict": verdict()})
+
+    session = Session()
+    controller = LearnController(session, store, library, launch=mistaken)
+    assert controller.run_to_the_end() is None
+    assert "another version than the one that was measured" in session.message
+    assert (library.active("click"), len(library.versions("click"))) == (1, 1)
+
+
 def test_the_job_shows_how_far_it_is_and_cancelling_ends_it(library, store):
     session, goes_on = Session(), threading.Event()
 

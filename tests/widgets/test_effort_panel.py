@@ -7,7 +7,7 @@ import pytest
 import torch
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QPushButton, QSlider, QTableWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QSlider, QTableWidget
 
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.correction import Correction
@@ -25,6 +25,7 @@ from napari_medseg.widgets.comparison_view import ComparisonView
 from napari_medseg.widgets.effort_panel import PIN, SCAN, SECONDS, EffortPanel
 from napari_medseg.widgets.effort_plot import EffortPlot
 from napari_medseg.widgets.layer_bridge import LayerBridge
+from napari_medseg.widgets.learn_panel import LearnPanel
 from napari_medseg.widgets.look import Look
 
 AFFINE = np.array([[0, 0, -1, 15], [0, -1.5, 0, 13], [3, 0, 0, -12], [0, 0, 0, 1]], float)
@@ -201,3 +202,34 @@ def test_a_folder_that_cannot_be_written_is_refused(services, tmp_path):
     assert services.session.message.endswith("): choose another folder")
     assert services.store.root == before
     assert not services.comparing.keeps_elsewhere
+
+
+def said(panel):
+    labels = [label for label in panel.findChildren(QLabel) if label.isVisible()]
+    return " ".join(label.text().replace("\u200b", "") for label in labels)
+
+
+def test_a_correction_that_cannot_be_read_is_named_and_no_training_starts(panel, services):
+    (services.store.root / "correction-0001" / "card.json").write_bytes(b"")
+    panel.draw()
+    assert f"{services.store.root / 'correction-0001'} cannot be read, and may be pinned: restore it or" in said(panel)
+    assert panel.findChild(QTableWidget).rowCount() == 2
+    services.learning.run_to_the_end()
+    assert "correction-0001 cannot be read, and may be pinned" in services.session.message
+
+
+def test_a_chosen_folder_that_is_gone_is_said_where_corrections_would_be(panel, services, qtbot, tmp_path):
+    learn = LearnPanel(services.learning)
+    learn.set_look(Look.of("dark"))
+    qtbot.addWidget(learn)
+    learn.show()
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    services.comparing.keep_in(shared)
+    assert "No correction yet" in said(panel)
+    assert "No correction yet" in said(learn)
+    shared.rename(tmp_path / "away")
+    for each in (panel, learn):
+        each.draw()
+        assert f"The folder for corrections, {shared}, is not there or cannot be read: bring it back" in said(each)
+        assert "No correction yet" not in said(each)

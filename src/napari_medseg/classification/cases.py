@@ -2,15 +2,15 @@
 
 ``<root>/case-0001/`` holds ``case.json`` (class, where the scan is, position, size), ``arrays.safetensors`` (the scan
 round the lesion, or the reduced scans of a study, with their mask) and ``thumbnail.png``. A case stays usable when its
-scan has moved. Everything stays on this computer; nothing of it enters a model but the SHA-256 of its arrays and of
-whom it belongs to.
+scan has moved. ``<root>/removed`` remembers the numbers of deleted cases: none is given again. Everything stays on this
+computer; nothing of it enters a model but the SHA-256 of its arrays and of whom it belongs to.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,9 @@ from napari_medseg.imaging.durable import write_durably
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import now_iso
 
-_PREFIX, _CARD, _ARRAYS, _PICTURE, _CLASSES = (
+_PREFIX, _REMOVED, _CARD, _ARRAYS, _PICTURE, _CLASSES = (
     "case-",
+    "removed",
     "case.json",
     "arrays.safetensors",
     "thumbnail.png",
@@ -137,12 +138,14 @@ class CaseLibrary:
             Where its scans are; by default what the scans say themselves.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".adding-", dir=self.root))
+        temporary = self.root / f".adding-{secrets.token_hex(6)}"
+        temporary.mkdir()  # not by tempfile, which lets nobody else read it: the folder may be a shared one
         try:
             card = _card(subject, class_name.strip(), [str(p) for p in paths])
             _write_case(temporary, subject, card)
             while True:
-                folder = self.root / f"{_PREFIX}{max(self._numbers(), default=0) + 1:04d}"
+                used = _numbers(self.root) | _numbers(self.root / _REMOVED)
+                folder = self.root / f"{_PREFIX}{max(used, default=0) + 1:04d}"
                 try:
                     return StoredCase(temporary.rename(folder), card)
                 except OSError:
@@ -154,7 +157,7 @@ class CaseLibrary:
     def list(self, *, class_name: str | None = None, task: str | None = None) -> tuple[StoredCase, ...]:
         """Cases, oldest first, of a class or kind if one is given. Damaged folders are left out."""
         found = []
-        for number in sorted(self._numbers()):
+        for number in sorted(_numbers(self.root)):
             folder = self.root / f"{_PREFIX}{number:04d}"
             try:
                 card = CaseCard.model_validate_json((folder / _CARD).read_bytes())
@@ -176,14 +179,17 @@ class CaseLibrary:
         _write_card(case.folder, case.card.model_copy(update={"class_name": class_name.strip()}))
 
     def remove(self, name: str) -> None:
-        """Delete a case for good.
+        """Delete a case for good; its number is not given again.
 
         Raises
         ------
         ModelError
             If there is no such case.
         """
-        shutil.rmtree(self._named(name).folder)
+        folder, removed = self._named(name).folder, self.root / _REMOVED
+        removed.mkdir(exist_ok=True)
+        (removed / name).touch()
+        shutil.rmtree(folder)
 
     def classes(self) -> tuple[str, ...]:
         """Names of all classes: those that were declared, in their order, then others that cases have."""
@@ -207,15 +213,16 @@ class CaseLibrary:
             return ()
         return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
-    def _numbers(self) -> set[int]:
-        digits = (p.name.removeprefix(_PREFIX) for p in self.root.glob(f"{_PREFIX}*"))
-        return {int(d) for d in digits if d.isdigit()}
-
     def _named(self, name: str) -> StoredCase:
         case = next((case for case in self.list() if case.id == name), None)
         if case is None:
             raise ModelError(f"there is no case '{name}' in {self.root}")
         return case
+
+
+def _numbers(folder: Path) -> set[int]:
+    digits = (p.name.removeprefix(_PREFIX) for p in folder.glob(f"{_PREFIX}*"))
+    return {int(d) for d in digits if d.isdigit()}
 
 
 def task_of(subject: Subject) -> str:

@@ -7,8 +7,9 @@ The modules that read and write scans are imported when one is: the dock only co
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,16 +20,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_medseg.errors import ImagingError, LearningError, MedSegError
-from napari_medseg.home import home_folder
 from napari_medseg.imaging.durable import write_durably
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.correction import Correction, content_hash
+from napari_medseg.learning.corrections_folder import in_words, why_gone
 from napari_medseg.models.card import now_iso
 from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 
 __all__ = ["Correction", "CorrectionStore", "StoredCorrection", "content_hash"]
 
-_PREFIX = "correction-"
+_PREFIX, _REMOVED = "correction-", "removed"
 _KINDS: dict[str, type[Prompt]] = {"click": Click, "box": Box, "scribble": Scribble}
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -153,7 +154,7 @@ class CorrectionStore:
     Parameters
     ----------
     root : path
-        The folder; made when the first correction is added, where the one that is to hold it is there.
+        The folder; made when the first correction is added, unless `why_gone` tells why not.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -168,21 +169,21 @@ class CorrectionStore:
         Raises
         ------
         LearningError
-            If the folder, and the one that is to hold it, is gone: a drive that was unplugged.
+            If the folder is gone: a drive that was unplugged.
         """
-        try:
-            self.root.mkdir(parents=self.root.is_relative_to(home_folder()), exist_ok=True)
-        except FileNotFoundError as error:
-            raise LearningError(
-                f"the folder for corrections, {self.root}, is not there: bring it back, or choose another under "
-                "'Corrections and what they bought'"
-            ) from error
-        temporary = Path(tempfile.mkdtemp(prefix=".adding-", dir=self.root))
+        root = self.root  # a folder that is chosen meanwhile is for the next correction
+        why = why_gone(root)
+        if why:
+            raise LearningError(why)
+        root.mkdir(parents=True, exist_ok=True)
+        temporary = root / f".adding-{secrets.token_hex(6)}"
+        temporary.mkdir()  # not by tempfile, which lets nobody else read it: the folder may be a shared one
         try:
             _write(temporary, correction)
-            self._stay_pinned(temporary)
+            _stay_pinned(temporary)
             while True:
-                folder = self.root / f"{_PREFIX}{max(self._numbers(), default=0) + 1:04d}"
+                used = _numbers(root) | _numbers(root / _REMOVED)
+                folder = _folder(root, max(used, default=0) + 1)
                 try:
                     return temporary.rename(folder)
                 except OSError:
@@ -192,30 +193,40 @@ class CorrectionStore:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def list(self, *, superseded: bool = False) -> tuple[StoredCorrection, ...]:
-        """All corrections, oldest first: the newest of each scan, or every one. Damaged folders are left out."""
-        found = []
-        for number in sorted(self._numbers()):
-            folder = self._folder(number)
-            try:
-                scan, card = _read(folder / "scan.json", ScanReference), _read(folder / "card.json", CorrectionCard)
-            except MedSegError:
-                continue
-            found.append(StoredCorrection(folder, scan, card))
+        """All corrections, oldest first: the newest of each scan, or every one. What `trouble` tells is left out."""
+        found, _ = _read_all(self.root)
         newest = {stored.scan.sha256: stored for stored in found}
         return tuple(found if superseded else [s for s in found if newest[s.scan.sha256] is s])
 
+    def unreadable(self) -> tuple[Path, ...]:
+        """Folders of corrections that cannot be read, oldest first: any of them may be pinned."""
+        return tuple(_read_all(self.root)[1])
+
+    def trouble(self) -> str:
+        """Why corrections cannot be seen, and what to do, in one sentence; empty where all of them can."""
+        root = self.root
+        why, lost = why_gone(root), _read_all(root)[1]
+        if why or not lost:
+            return why
+        more, them = (f" and {len(lost) - 1} more", "them") if len(lost) > 1 else ("", "it")
+        unread = f"{in_words(lost[0])}{more} cannot be read, and may be pinned"
+        return f"{unread}: restore {them} or move {them} away, as no training starts before that"
+
     def remove(self, name: str) -> Path:
-        """Let a correction teach no more: it moves into the folder ``removed``, whose path is returned.
+        """Let a correction teach no more: it moves into the folder ``removed``; its path there is returned.
+
+        Its number is not given again.
 
         Raises
         ------
         LearningError
             If there is none of that name.
         """
-        folder = self.root / name
-        if folder.parent != self.root or not name.startswith(_PREFIX) or not folder.is_dir():
-            raise LearningError(f"there is no correction '{name}' in {self.root}")
-        kept = self.root / "removed" / name
+        root = self.root
+        folder = root / name
+        if folder.parent != root or not name.startswith(_PREFIX) or not folder.is_dir():
+            raise LearningError(f"there is no correction '{name}' in {in_words(root)}")
+        kept = root / _REMOVED / name
         kept.parent.mkdir(exist_ok=True)
         number = 2
         while kept.exists():
@@ -227,14 +238,23 @@ class CorrectionStore:
         """Keep a case out of training: new versions must never get worse on it."""
         stored = next((s for s in self.list(superseded=True) if s.id == name), None)
         if stored is None:
-            raise LearningError(f"there is no correction '{name}' in {self.root}")
+            raise LearningError(f"there is no correction '{name}' in {in_words(self.root)}")
         _write_model(stored.folder / "card.json", stored.card.model_copy(update={"pinned": pinned}))
 
     def snapshot(self, folder: str | Path, names: Sequence[str] | None = None) -> CorrectionStore:
-        """Copy corrections as they are now, for work that later edits must not touch."""
-        copy = CorrectionStore(folder)
+        """Copy corrections as they are now, for work that later edits must not touch.
+
+        Raises
+        ------
+        LearningError
+            If one cannot be read: a pinned case would lose its protection.
+        """
+        now, copy = CorrectionStore(self.root), CorrectionStore(folder)
+        trouble = now.trouble()
+        if trouble:
+            raise LearningError(trouble)
         copy.root.mkdir(parents=True, exist_ok=True)
-        for stored in self.list():
+        for stored in now.list():
             if names is None or stored.id in names:
                 shutil.copytree(stored.folder, copy.root / stored.id)
                 if stored.scan.path is not None:
@@ -242,17 +262,40 @@ class CorrectionStore:
                     _write_model(copy.root / stored.id / "scan.json", scan)
         return copy
 
-    def _stay_pinned(self, folder: Path) -> None:
-        scan, card = _read(folder / "scan.json", ScanReference), _read(folder / "card.json", CorrectionCard)
-        if any(stored.card.pinned and stored.scan.sha256 == scan.sha256 for stored in self.list()):
-            _write_model(folder / "card.json", card.model_copy(update={"pinned": True}))
 
-    def _numbers(self) -> set[int]:
-        digits = (p.name.removeprefix(_PREFIX) for p in self.root.glob(f"{_PREFIX}*"))
-        return {int(d) for d in digits if d.isdigit()}
+def _read_all(root: Path) -> tuple[list[StoredCorrection], list[Path]]:
+    """Corrections of a folder, oldest first, and the folders of those that cannot be read."""
+    found, lost = [], []
+    for number in sorted(_numbers(root)):
+        folder = _folder(root, number)
+        try:
+            found.append(_stored(folder))
+        except MedSegError:
+            if os.access(folder, os.F_OK):
+                lost.append(folder)
+    return found, lost
 
-    def _folder(self, number: int) -> Path:
-        return self.root / f"{_PREFIX}{number:04d}"
+
+def _stored(folder: Path) -> StoredCorrection:
+    scan, card = _read(folder / "scan.json", ScanReference), _read(folder / "card.json", CorrectionCard)
+    return StoredCorrection(folder, scan, card)
+
+
+def _stay_pinned(folder: Path) -> None:
+    """Pin a correction that is being added where the present one of its scan is."""
+    new, others = _stored(folder), CorrectionStore(folder.parent).list()
+    if any(stored.card.pinned and stored.scan.sha256 == new.scan.sha256 for stored in others):
+        _write_model(folder / "card.json", new.card.model_copy(update={"pinned": True}))
+
+
+def _numbers(folder: Path) -> set[int]:
+    """Numbers of the corrections in a folder; one that was removed twice is called ``correction-0001-2`` there."""
+    digits = (p.name.removeprefix(_PREFIX).partition("-")[0] for p in folder.glob(f"{_PREFIX}*"))
+    return {int(d) for d in digits if d.isdigit()}
+
+
+def _folder(root: Path, number: int) -> Path:
+    return root / f"{_PREFIX}{number:04d}"
 
 
 def _write(folder: Path, correction: Correction) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_medseg.learning.correction import content_hash
 from napari_medseg.learning.held_out import HeldOut, describe
 from napari_medseg.learning.lesson import Lesson
 from napari_medseg.learning.mixing import PARTS, PARTS_FROM_ONE_SCAN, SMALLEST_PART, mixed
@@ -113,6 +114,13 @@ class Examination:
         """Return the network with a part of what its clicks have learned."""
         return mixed(self._old, network, part)
 
+    def with_names(self, sentence: str) -> str:
+        """Call pinned cases by their names, for the user alone: no card may hold that sentence."""
+        for mark, case in zip(self._marks, self.lesson.pinned, strict=True):
+            name = case.correction.name or case.volume.name
+            sentence = sentence.replace(mark, f"'{name}'" if name else mark)
+        return sentence
+
     @property
     def _old(self) -> ClickUNet:
         assert isinstance(self.lesson.old.network, ClickUNet)
@@ -179,14 +187,18 @@ class Examination:
     def _pinned(self, checkpoint: Checkpoint, *, automatic: bool) -> dict[str, float]:
         """Dice of each pinned case, after one click and, where the old version could do that, without one."""
         pinned, whole, found = self.lesson.pinned, slice(0, None), dict[str, float | None]()
-        for k, case in enumerate(pinned):
+        for k, mark in enumerate(self._marks):
             held = [HeldOut(k, (whole, whole, whole), is_whole=True)]
             of = (pinned, held, self.lesson.device, self._stop)
-            name = f"'{case.correction.name or case.volume.name or k + 1}'"
-            found[f"{name} with one click"] = one_click_dice(checkpoint, *of)
+            found[f"{mark} with one click"] = one_click_dice(checkpoint, *of)
             if automatic and self.lesson.old.card.automatic is not None:
-                found[f"{name} without a click"] = automatic_dice(checkpoint, *of)
+                found[f"{mark} without a click"] = automatic_dice(checkpoint, *of)
         return {name: round(dice, 4) for name, dice in found.items() if dice is not None}
+
+    @cached_property
+    def _marks(self) -> tuple[str, ...]:
+        """What figures call the pinned cases: they end in cards, which leave; a scan's name is often a patient's."""
+        return tuple(f"scan {content_hash(case.correction.volume)[:16]}" for case in self.lesson.pinned)
 
     @cached_property
     def _guard(self) -> list[Sample]:

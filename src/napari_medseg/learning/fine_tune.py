@@ -14,13 +14,14 @@ from napari_medseg.learning.correction import Correction
 from napari_medseg.learning.examination import Examination
 from napari_medseg.learning.gate import decide, why_inverted
 from napari_medseg.learning.lesson import Lesson, prepare_lesson
-from napari_medseg.learning.practice import Practice, is_out_of_memory
+from napari_medseg.learning.practice import Practice
 from napari_medseg.learning.reports import Figures, FineTuneResult, Report, Verdict
 from napari_medseg.learning.settings import FineTuneSettings, Strategy
 from napari_medseg.learning.team import Team, present_team
 from napari_medseg.learning.trainer import STATE, Progress, Trainer
 from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import Checkpoint, save_checkpoint
+from napari_medseg.segmentation.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from napari_medseg.networks.click_unet import ClickUNet
@@ -160,10 +161,11 @@ class _Training:
             version=lesson.card.version,
         )
         result = self._store(network.cpu(), exam.card(share), trainer.progress, verdict)
+        verdict = result.verdict.model_copy(update={"sentence": exam.with_names(verdict.sentence)})
         yield self._report(trainer, kind="done", message=verdict.sentence, dice=verdict.dice_after).model_copy(
-            update={"verdict": result.verdict, "dice_before": verdict.dice_before, "remaining_s": 0.0}
+            update={"verdict": verdict, "dice_before": verdict.dice_before, "remaining_s": 0.0}
         )
-        return result
+        return FineTuneResult(result.checkpoint, verdict, result.folder)
 
     def _learn(self, trainer: Trainer, exam: Examination, before: Figures) -> Generator[Report, None, None]:
         settings, progress, n_steps = self.lesson.settings, trainer.progress, self.lesson.n_steps

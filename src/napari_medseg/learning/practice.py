@@ -18,6 +18,7 @@ from napari_medseg.learning.settings import Strategy
 from napari_medseg.learning.team import present_team
 from napari_medseg.learning.train_click_model import click_loss, collate
 from napari_medseg.learning.trainer import Trainer
+from napari_medseg.segmentation.memory import is_out_of_memory
 from napari_medseg.segmentation.views import VALID
 
 _CLICK_VIEWS, _CLICK_SIZE = 2, 48
@@ -110,7 +111,7 @@ class Practice:
     def _backward(self, make: Callable[[], Tensor]) -> float:
         loss = make()
         value = float(loss.detach())
-        if not np.isfinite(value):
+        if self._team.any(not np.isfinite(value), loss.device):  # one that stopped alone would leave the others waiting
             self.trainer.refuse_nan()
         loss.backward()  # type: ignore[no-untyped-call]
         return value
@@ -165,11 +166,3 @@ class Practice:
             ) from error
         patch[longest] = max(_SMALLEST, patch[longest] // 2 // 16 * 16)
         self.trainer.progress.patch = (patch[0], patch[1], patch[2])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on a GPU or on the CPU."""
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in text or "can't allocate" in text
-    )

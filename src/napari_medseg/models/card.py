@@ -145,5 +145,16 @@ class Card(BaseModel):
         return f"{self.name} version {self.version}"
 
     def for_others(self) -> Card:
-        """The card without its marks of patients: who knows a name could tell from one that the patient was there."""
-        return self.model_copy(update={"data": [line for line in self.data if not line.startswith(PATIENT_MARK)]})
+        """The card without its marks of patients: who knows a name could tell from one that the patient was there.
+
+        Nor are pinned cases in it: cards of older versions call them by the names of their scans.
+        """
+        data = [line for line in self.data if not line.startswith(PATIENT_MARK)]
+        gate = None if self.gate is None else _without_pinned(self.gate)
+        return self.model_copy(update={"data": data, "figures": _without_pinned(self.figures), "gate": gate})
+
+
+def _without_pinned(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures, at any depth, without those of pinned cases and sentences about them."""
+    kept = {k: v for k, v in figures.items() if k != "pinned" and not (k == "sentence" and "pinned case" in str(v))}
+    return {k: _without_pinned(v) if isinstance(v, dict) else v for k, v in kept.items()}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseg.errors import ModelError
 from napari_medseg.home import home_folder
-from napari_medseg.imaging.durable import write_durably
+from napari_medseg.models.active_index import ActiveIndex
 from napari_medseg.models.card import Card, Does
 from napari_medseg.models.checkpoint import CARD, WEIGHTS, read_card, save_checkpoint, sha256_of, write_card
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 CLICK = "click"
 BUNDLED = Path(__file__).parent / "weights"
-_INDEX = "index.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
 
@@ -36,12 +35,13 @@ class Library:
     Notes
     -----
     On disk: ``<root>/<name>/<version>/{weights.safetensors, card.json}`` and ``<root>/index.json``, which holds for
-    each name the versions that were active, oldest first. Version 1 of ``click`` and of ``siamese`` comes with the
-    package.
+    each name the versions that were active, oldest first, and of which ``index.json.1`` is a copy. Version 1 of
+    ``click`` and of ``siamese`` comes with the package. A name that was never changed has its oldest version active.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = Path(root) if root is not None else home_folder() / "models"
+        self._active = ActiveIndex(self.root)
 
     def names(self, *, does: Does | None = None) -> tuple[str, ...]:
         """Names of all models, or of those that ``segment``, ``classify`` or ``compare``; the click model first."""
@@ -110,15 +110,41 @@ class Library:
         ModelError
             If the folder is no model, or its weights are not those of its card.
         """
+        return self._adopt(name, Path(folder), read_card(folder))
+
+    def take_over(self, name: str, folder: str | Path, verdict: Mapping[str, Any]) -> int | None:
+        """Store what a training left in a folder, in use where the gate agreed, and return its number.
+
+        A first version that the gate refused is not stored: as the only one of its name it would be in use.
+
+        Parameters
+        ----------
+        name : str
+            Name in the library.
+        folder : str or Path
+            What was trained.
+        verdict : mapping
+            What the gate said of it, ``adopted`` at least; the card says the same.
+
+        Returns
+        -------
+        int or None
+            The number; None where it is not stored.
+
+        Raises
+        ------
+        ModelError
+            If the folder does not hold the very version that the gate spoke of.
+        """
+        if not verdict["adopted"] and not self._numbers(name):
+            return None
         card = read_card(folder)
-        if sha256_of(Path(folder) / WEIGHTS) != card.sha256:
-            raise ModelError(f"{folder} was changed or damaged: its weights are not those of its card; train it again")
-
-        def write(target: Path, number: int) -> None:
-            shutil.copyfile(Path(folder) / WEIGHTS, target / WEIGHTS)
-            write_card(target, card.model_copy(update={"name": name, "version": number}))
-
-        return self._add(name, write)
+        if {key: (card.gate or {}).get(key) for key in verdict} != verdict:
+            raise ModelError(f"{folder} holds another version than the one that was measured: train it again")
+        number = self._adopt(name, Path(folder), card)
+        if verdict["adopted"]:
+            self.activate(name, number)
+        return number
 
     def activate(self, name: str, version: int) -> None:
         """Make a version the one in use.
@@ -129,8 +155,9 @@ class Library:
             If the library does not hold it.
         """
         self.path(name, version)
-        if version != self.active(name):
-            self._remember(name, [*(self._history(name) or [self.active(name)]), version])
+        with self._active.changing():
+            if version != self.active(name):
+                self._remember(name, [*(self._history(name) or [self.active(name)]), version])
 
     def rollback(self, name: str = CLICK) -> int:
         """Go back to the version that was active before the present one, and return its number.
@@ -140,18 +167,31 @@ class Library:
         ModelError
             If no other version was active before.
         """
-        there, history = self._numbers(name), self._history(name)
-        usable = [number for number in history if number in there]
-        if len(usable) < 2:
-            raise ModelError(f"'{name}' has no earlier version in use to go back to: choose one from the list")
-        self._remember(name, usable[:-1])
+        with self._active.changing():
+            there, history = self._numbers(name), self._history(name)
+            usable = [number for number in history if number in there]
+            if len(usable) < 2:
+                raise ModelError(f"'{name}' has no earlier version in use to go back to: choose one from the list")
+            self._remember(name, usable[:-1])
         return usable[-2]
+
+    def _adopt(self, name: str, folder: Path, card: Card) -> int:
+        def write(target: Path, number: int) -> None:
+            shutil.copyfile(folder / WEIGHTS, target / WEIGHTS)
+            if sha256_of(target / WEIGHTS) != card.sha256:
+                raise ModelError(
+                    f"{folder} was changed or damaged: its weights are not those of its card; train it again"
+                )
+            write_card(target, card.model_copy(update={"name": name, "version": number}))
+
+        return self._add(name, write)
 
     def _add(self, name: str, write: Callable[[Path, int], None]) -> int:
         """Let `write` fill a folder for the next free number."""
         home = self.root / self._checked(name)
         home.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".adding-", dir=home))
+        temporary = home / f".adding-{secrets.token_hex(6)}"
+        temporary.mkdir()  # as the umask says: colleagues may share a library
         try:
             while True:
                 number = max(self._numbers(name), default=int(_is_bundled(name) or name == CLICK)) + 1
@@ -194,21 +234,24 @@ class Library:
         return [n for n in history if isinstance(n, int)] if isinstance(history, list) else []
 
     def _index(self) -> dict[str, Any]:
-        """Read the index; a missing or damaged one counts as empty, so that the oldest versions are active."""
-        try:
-            index = json.loads((self.root / _INDEX).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return index if isinstance(index, dict) else {}
+        index = self._active.read()
+        return self._index_of_cards() if index is None else index
+
+    def _index_of_cards(self) -> dict[str, Any]:
+        """For each name its oldest version and all that a gate agreed to, as if each had become active in its turn."""
+        warnings.warn(
+            f"{self._active.path} is damaged: of each model the newest version that its gate agreed to is in use; look "
+            "through the versions and choose another where that is not what you want",
+            stacklevel=2,
+        )
+        index = {}
+        for name in self.names():
+            agreed = [card.version for card in self.versions(name) if (card.gate or {}).get("adopted")]
+            index[name] = sorted({*self._numbers(name)[:1], *agreed})
+        return index
 
     def _remember(self, name: str, history: list[int]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**self._index(), name: history}, indent=1)
-        write_durably(
-            self.root / _INDEX,
-            lambda path: _write_text(path, text),
-            lambda path: _same_text(path, text),
-        )
+        self._active.write({**self._index(), name: history})
 
 
 def _is_bundled(name: str) -> bool:
@@ -224,12 +267,3 @@ def _moved(source: Path, target: Path) -> bool:
             return False
         raise
     return True
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _same_text(path: Path, text: str) -> None:
-    if path.read_text(encoding="utf-8") != text:
-        raise ModelError(f"{path} was not written completely: is the disk full?")

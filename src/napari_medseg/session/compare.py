@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_medseg.errors import MedSegError
-from napari_medseg.learning.corrections_folder import choose_corrections_folder, is_chosen
+from napari_medseg.learning.corrections_folder import choose_corrections_folder, in_words, is_chosen
 from napari_medseg.learning.effort import Effort, MeanEffort, efforts, mean_efforts, write_efforts
 from napari_medseg.models.library import CLICK, Library
 from napari_medseg.session.runner import Runner, Ticket, explain
@@ -62,6 +62,10 @@ class CompareController:
         """The corrections with what they took, oldest first; their cards are read, nothing else."""
         return efforts(self.store.list())
 
+    def trouble(self) -> str:
+        """Why corrections cannot be seen, and what to do; empty where all of them can."""
+        return self.store.trouble()
+
     def means(self) -> tuple[MeanEffort, ...]:
         """What a case took on average, by the version that proposed."""
         return mean_efforts(self.cases())
@@ -107,7 +111,8 @@ class CompareController:
         self.store.root = folder.resolve()
         n = len(self.store.list())
         there = f"{n} corrected scan{'s are' if n > 1 else ' is'} there already" if n else "there is none yet"
-        self.session.message = f"Corrections are kept in {self.store.root} from now on; {there}."
+        there = self.trouble() or there
+        self.session.message = f"Corrections are kept in {in_words(self.store.root)} from now on; {there}."
         self.changed.emit()
 
     def export(self, path: Path) -> None:

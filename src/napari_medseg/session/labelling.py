@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -60,6 +60,7 @@ class _Wish:
     class_name: str
     what: str
     place: Place
+    before: StoredCase | None
 
 
 class LabelController:
@@ -101,7 +102,7 @@ class LabelController:
         self._target = LESION
         self._waiting: deque[_Wish] = deque()
         self._is_writing = False
-        self._known: dict[Place, str] = {}
+        self._known: dict[Place, StoredCase] = {}
         self._stamp, self._listed = -1, ()  # type: tuple[int, tuple[StoredCase, ...]]
 
     @property
@@ -201,8 +202,7 @@ class LabelController:
         work = self.session.work
         if work is None or (self._target == LESION and self._is_empty()):
             return None
-        known = self._known.get(self._place(work))
-        return next((each for each in self.stored() if each.id == known), None) or self._kept_before(work)
+        return _found(self._known.get(self._place(work)), self.stored()) or self._kept_before(work)
 
     def subject(self, target: str | None = None) -> Subject:
         """Return the selected lesion or the study in view, as it is now.
@@ -235,7 +235,8 @@ class LabelController:
         except MedSegError as error:
             self.session.message = str(error)
             return
-        self._waiting.append(_Wish(subject, class_name, self.describe(), self._place(self.editor.work)))
+        place = self._place(self.editor.work)
+        self._waiting.append(_Wish(subject, class_name, self.describe(), place, self.case()))
         self._write_next()
 
     def assign_number(self, number: int) -> None:
@@ -252,7 +253,12 @@ class LabelController:
         if case is None:
             self.session.message = "It has no class, so there is nothing to take back."
             return
-        self._change(lambda: self.cases.remove(case.id), f"'{case.card.class_name}' is taken back.")
+
+        def remove() -> None:
+            self.cases.remove(case.id)
+            self._known = {place: known for place, known in self._known.items() if known.id != case.id}
+
+        self._change(remove, f"'{case.card.class_name}' is taken back.")
 
     def add_class(self, name: str) -> bool:
         """Add a class to the list; whether that was possible."""
@@ -330,42 +336,36 @@ class LabelController:
         cases = [c for c in self.stored() if c.card.task == self.task and set(c.card.paths) == paths]
         if self._target == STUDY or not cases:
             return cases[-1] if cases else None
-        box = work.labels.box_of(self.session.active_label)
-        if box is None:
-            return None
-        exact = bounding_box(work.labels.data[box] == self.session.active_label)
-        middle = work.volume.position_of(
-            np.array([outer.start + (part.start + part.stop - 1) / 2 for outer, part in zip(box, exact, strict=True)])
-        )
-        near = [(_distance(case, middle), case) for case in cases]
-        away, nearest = min(near, key=lambda pair: pair[0])
-        return nearest if away <= max(_SAME_PLACE_MM, (nearest.card.diameter_mm or 0.0) / 3) else None
+        found = [(_distance(work, self.session.active_label, case), case) for case in cases]
+        near = [(away, case) for away, case in found if self._is_near(work, case, away)]
+        return min(near, key=lambda pair: pair[0])[1] if near else None
+
+    def _is_near(self, work: ScanWork, case: StoredCase, away: float) -> bool:
+        """Whether a case so far from the selected lesion is of it, and not of one within or round it."""
+        label = case.card.label or 0
+        if label != self.session.active_label and _distance(work, label, case) <= away:
+            return False
+        return away <= max(_SAME_PLACE_MM, (case.card.diameter_mm or 0.0) / 3)
 
     def _write_next(self) -> None:
         if self._is_writing or not self._waiting:
             return
         wish = self._waiting.popleft()
         self._is_writing = True
-        old = self._known.get(wish.place) or self._id_of(wish.place)
+        before = self._known.get(wish.place) or wish.before
 
         def write(_ticket: Ticket) -> StoredCase:
             kept = self.cases.add(wish.subject, wish.class_name)
-            if old and any(case.id == old for case in self.cases.list()):
-                self.cases.remove(old)
+            old = _found(before, self.cases.list())
+            if old is not None:
+                self.cases.remove(old.id)
             return kept
 
         self._runner.submit(write, done=partial(self._on_written, wish), failed=self._on_failed)
 
-    def _id_of(self, place: Place) -> str:
-        work = self.session.work
-        if work is None or self._place(work) != place:
-            return ""
-        case = self._kept_before(work)
-        return "" if case is None else case.id
-
     def _on_written(self, wish: _Wish, case: StoredCase) -> None:
         self._is_writing = False
-        self._known[wish.place] = case.id
+        self._known[wish.place] = case
         self._stamp = -1
         n = sum(each.card.class_name == wish.class_name for each in self.stored())
         self.session.message = f"{wish.what} is kept as '{wish.class_name}' ({n} case{'s' if n > 1 else ''})."
@@ -379,7 +379,19 @@ class LabelController:
         self._write_next()
 
 
-def _distance(case: StoredCase, middle: object) -> float:
-    if case.card.position_mm is None:
+def _found(case: StoredCase | None, among: Iterable[StoredCase]) -> StoredCase | None:
+    """The case as it is now: its class may be another one, what else its card says may not."""
+    if case is None:
+        return None
+    same = (each for each in among if each.id == case.id)
+    return next((e for e in same if e.card == case.card.model_copy(update={"class_name": e.card.class_name})), None)
+
+
+def _distance(work: ScanWork, label: int, case: StoredCase) -> float:
+    """How far the middle of a label lies from where a case was, in mm; infinite where either has no place."""
+    box = work.labels.box_of(label) if 0 < label < len(work.labels.n_voxels) else None
+    if box is None or case.card.position_mm is None:
         return float("inf")
-    return float(np.linalg.norm(np.asarray(case.card.position_mm) - np.asarray(middle)))
+    exact = bounding_box(work.labels.data[box] == label)
+    middle = [outer.start + (part.start + part.stop - 1) / 2 for outer, part in zip(box, exact, strict=True)]
+    return float(np.linalg.norm(work.volume.position_of(np.array(middle)) - np.asarray(case.card.position_mm)))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from napari_medseg.learning.corrections_folder import why_gone
 from napari_medseg.learning.process import run_job
 from napari_medseg.learning.reports import Verdict
 from napari_medseg.learning.settings import Strategy
@@ -102,7 +103,8 @@ class LearnController(TrainingController):
         if self.is_running:
             return
         if not self.n_corrections():
-            self.session.message = "Accept a correction first: there is nothing to learn from yet."
+            gone = why_gone(self.store.root)
+            self.session.message = gone or "Accept a correction first: there is nothing to learn from yet."
             return
         chosen, name = Strategy(strategy), self.name
 

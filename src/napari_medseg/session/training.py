@@ -14,6 +14,7 @@ from typing import Any
 from psygnal import Signal
 
 from napari_medseg.errors import Cancelled, JobFailed, MedSegError
+from napari_medseg.imaging.file_lock import holding
 from napari_medseg.learning.class_reports import ClassReport, ClassVerdict
 from napari_medseg.learning.reports import Report, Verdict
 from napari_medseg.models.library import Library
@@ -23,6 +24,7 @@ from napari_medseg.session.session import Failures, Job, Session
 AnyReport = Report | ClassReport
 Launch = Callable[..., Generator[Any, None, Any]]
 Points = tuple[tuple[int, float], ...]
+_BUSY = "Another window or process is training with this library: wait until it is done, or cancel it there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +224,13 @@ class TrainingController(ABC):
         """Runs in the watching thread: nothing here touches the session."""
         try:
             out = self.library.root / self._folder
-            arguments = [*prepare(out), "--out", str(out / "new"), *self._arguments, "--json"]
-            for report in self._launch(arguments, should_stop=run.cancelled.is_set):
-                if report.verdict is not None:
-                    report = self._kept(report, name, out / "new")
-                    shutil.rmtree(out, ignore_errors=True)
-                run.messages.put(lambda report=report: self._on_report(report))  # type: ignore[misc]
+            with holding(self.library.root / f"{self._folder}.lock", otherwise=JobFailed(_BUSY)):
+                arguments = [*prepare(out), "--out", str(out / "new"), *self._arguments, "--json"]
+                for report in self._launch(arguments, should_stop=run.cancelled.is_set):
+                    if report.verdict is not None:
+                        report = self._kept(report, name, out / "new")
+                        shutil.rmtree(out, ignore_errors=True)
+                    run.messages.put(lambda report=report: self._on_report(report))  # type: ignore[misc]
             run.messages.put(self._on_ended)
         except OSError as error:
             told = JobFailed(
@@ -239,17 +242,12 @@ class TrainingController(ABC):
             run.messages.put(lambda error=error: self._on_failed(error))  # type: ignore[misc]
 
     def _kept(self, report: AnyReport, name: str, folder: Path) -> AnyReport:
-        """Put the new version into the library, in use where the gate agreed; the report with its number.
-
-        A first version that the gate refused is not kept: as the only one it would be in use.
-        """
+        """Put the new version into the library, in use where the gate agreed; the report with its number."""
         assert report.verdict is not None
         verdict = report.verdict
-        if not verdict.adopted and name not in self.library.names():
+        number = self.library.take_over(name, folder, verdict.model_dump(mode="json", exclude={"folder"}))
+        if number is None:
             return report
-        number = self.library.adopt(name, folder)
-        if verdict.adopted:
-            self.library.activate(name, number)
         sentence = _with_number(verdict.sentence, number)
         kept = verdict.model_copy(update={"sentence": sentence, "folder": str(self.library.path(name, number))})
         return report.model_copy(update={"verdict": kept, "message": sentence})

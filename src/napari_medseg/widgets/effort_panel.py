@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QTableWidgetItem, QVBoxLayout, QWidget
 
+from napari_medseg.learning.corrections_folder import in_words
 from napari_medseg.learning.effort import Effort
 from napari_medseg.session.compare import CompareController
 from napari_medseg.session.learn import LearnController
@@ -19,6 +20,7 @@ from napari_medseg.widgets.tables import TO_THE_RIGHT, fit_rows, table_with
 
 PIN, SCAN, SECONDS, VOXELS, CLICKS = range(5)
 _MOST_ROWS = 6
+_NO_CASE = "No correction yet: accept one first."
 _HEADINGS = {
     PIN: ("", "Pinned cases do not teach: no new version may get worse on them. Click to pin or unpin."),
     SCAN: ("Scan", "The corrected scan, newest at the top"),
@@ -74,8 +76,10 @@ class EffortPanel(QWidget):
         for index, case in enumerate(self._cases):
             self._draw_row(index, case)
         fit_rows(self._table, _MOST_ROWS)
-        self._empty.setVisible(not self._cases)
-        self._where.setText(f"Kept in {_breakable(self.controller.folder)}")
+        trouble = self.controller.trouble()
+        self._note.setText(_breakable(f"{trouble[:1].upper()}{trouble[1:]}." if trouble else _NO_CASE))
+        self._note.setVisible(bool(trouble) or not self._cases)
+        self._where.setText(_breakable(f"Kept in {in_words(self.controller.folder)}"))
         self._plot.show_means(self.controller.means())
         for each in (self._save, self._remove):
             each.setEnabled(bool(self._cases))
@@ -86,7 +90,7 @@ class EffortPanel(QWidget):
         self._open.setCheckable(True)
         self._open.toggled.connect(self._on_open)
         self._body, self._plot = QWidget(), EffortPlot()
-        self._empty = dim("No correction yet: accept one first.")
+        self._note = dim()
         self._table = table_with([*_HEADINGS.values()], name="Accepted corrections", stretched=SCAN)
         self._table.cellClicked.connect(self._on_clicked)
         self._compare = button(
@@ -105,7 +109,7 @@ class EffortPanel(QWidget):
         body = QVBoxLayout(self._body)
         body.setContentsMargins(0, 0, 0, 0)
         body.setSpacing(GAP)
-        for widget in (self._empty, self._table):
+        for widget in (self._note, self._table):
             body.addWidget(widget)
         body.addLayout(row(self._compare, self._remove, stretch=0))
         body.addWidget(self._plot)
@@ -150,7 +154,7 @@ class EffortPanel(QWidget):
 
     def _on_show(self) -> None:
         if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.controller.folder))):
-            self.learning.session.message = f"The corrections lie in {self.controller.folder}."
+            self.learning.session.message = f"The corrections lie in {in_words(self.controller.folder)}."
 
     def _on_move(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Keep corrections in", str(self.controller.folder))
@@ -163,6 +167,6 @@ class EffortPanel(QWidget):
             self.controller.export(Path(path))
 
 
-def _breakable(folder: Path) -> str:
-    """A path that a label can wrap after each of its parts."""
-    return str(folder).replace("/", "/\u200b").replace("\\", "\\\u200b")
+def _breakable(text: str) -> str:
+    """A text whose paths a label can wrap after each of their parts."""
+    return text.replace("/", "/\u200b").replace("\\", "\\\u200b")

@@ -7,6 +7,7 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 
 from napari_medseg.errors import MedSegError
+from napari_medseg.learning.corrections_folder import why_gone
 from napari_medseg.learning.settings import SHOWN_SETTINGS, FineTuneSettings
 from napari_medseg.session.learn import LearnController
 from napari_medseg.widgets.look import Look
@@ -50,7 +51,7 @@ class LearnPanel(QWidget):
     def draw(self, *_values: object) -> None:
         """Draw what the controller knows now."""
         n, is_running = self.controller.n_corrections(), self.controller.is_running
-        self._count.setText(_counted(n))
+        self._count.setText(self._counted())
         self._strategy.setEnabled(not is_running)
         self.form.native.setEnabled(not is_running)
         self._run.draw(can_start=n > 0)
@@ -111,7 +112,7 @@ class LearnPanel(QWidget):
         self.controller.start(self._strategy.currentData(), options)
 
     def _on_recount(self) -> None:
-        if _counted(self.controller.n_corrections()) != self._count.text():
+        if self._counted() != self._count.text():
             self.draw()
 
     def _on_message(self, _text: str) -> None:
@@ -120,8 +121,8 @@ class LearnPanel(QWidget):
     def _on_strategy(self, _index: int = 0) -> None:
         self._strategy.setToolTip(self._strategy.currentData().description)
 
-
-def _counted(n: int) -> str:
-    if n == 0:
-        return "No correction yet: accept one first."
-    return f"{n} corrected scan{'s' if n > 1 else ''} to learn from."
+    def _counted(self) -> str:
+        n, why = self.controller.n_corrections(), why_gone(self.controller.store.root)
+        if n == 0:
+            return f"{why[0].upper()}{why[1:]}." if why else "No correction yet: accept one first."
+        return f"{n} corrected scan{'s' if n > 1 else ''} to learn from."
