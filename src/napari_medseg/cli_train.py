@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from napari_medseg.classification import Subject
     from napari_medseg.classification.features import FeatureCache
     from napari_medseg.imaging.volume import LabelMap, Volume
+    from napari_medseg.learning.reports import GateVerdict
+
+_WAIT_S = 5.0  # a training whose window was killed ends at its next report
 
 
 def fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +47,10 @@ def fine_tune(options: argparse.Namespace, results: Results) -> None:
     if options.corrections:
         from napari_medseg.learning.corrections import CorrectionStore
 
-        corrections += [stored.load() for stored in CorrectionStore(options.corrections).list()]
+        store = CorrectionStore(options.corrections)
+        if trouble := store.trouble():
+            raise MedSegError(trouble)
+        corrections += [stored.load() for stored in store.list()]
     if not corrections:
         raise MedSegError("there is nothing to learn from: give at least one --pair SCAN MASK or --corrections DIR")
     from napari_medseg.learning.fine_tune import fine_tune as tune
@@ -54,7 +61,7 @@ def fine_tune(options: argparse.Namespace, results: Results) -> None:
     model = load_model(options.model)
     if not isinstance(model, Segmenter):
         raise MedSegError(f"the model '{model.name}' has no weights that could learn: choose another with --model")
-    with joined() as team, stop_on_signal() as should_stop:
+    with joined() as team, stop_on_signal() as should_stop, _alone_in(options.out, team.is_leader):
         for report in tune(
             model,
             corrections,
@@ -67,8 +74,8 @@ def fine_tune(options: argparse.Namespace, results: Results) -> None:
             if team.is_leader:
                 results.put(report)
                 results.say(report.message)
-    if options.adopt and team.is_leader:
-        _adopt(options.adopt, options.out, activate=report.verdict is not None and report.verdict.adopted)
+        if team.is_leader:
+            _adopt(options, report.verdict, results)
 
 
 def train_click_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,25 +86,63 @@ def train_click_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, card and the state to resume from")
     parser.add_argument("--resume", action="store_true", help="go on from the state in that folder")
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
-    add_settings(parser, ClickTraining, ("minutes", "steps", "seed", "workers"))
+    names = "folders in DATA to learn from (default: all that hold pairs; none named: synthetic scans alone); "
+    names += "whether the terms of their data allow what you plan is yours to know"
+    parser.add_argument("--collections", metavar="NAME", nargs="*", default=argparse.SUPPRESS, help=names)
+    sizes = ClickTraining.model_fields["sizes"]
+    shown = " ".join("x".join(map(str, pair)) for pair in sizes.default)
+    parser.add_argument(
+        "--sizes",
+        metavar="SIZExBATCH",
+        type=_size_and_batch,
+        nargs="+",
+        default=argparse.SUPPRESS,
+        help=f"{sizes.description} (default: {shown})",
+    )
+    widths = ClickTraining.model_fields["widths"]
+    shown = " ".join(map(str, widths.default))
+    parser.add_argument(
+        "--widths", type=int, nargs=4, default=argparse.SUPPRESS, help=f"{widths.description} (default: {shown})"
+    )
+    plain = [name for name in ClickTraining.model_fields if name not in ("collections", "sizes", "widths")]
+    add_settings(parser, ClickTraining, plain)
     add_json(parser)
 
 
+def _size_and_batch(text: str) -> tuple[int, int]:
+    words = text.split("x")
+    if len(words) != 2 or not all(word.isdigit() for word in words):
+        raise argparse.ArgumentTypeError(f"expected a view size and a batch size like 48x8, got {text!r}")
+    return int(words[0]), int(words[1])
+
+
 def train_click_model(options: argparse.Namespace, results: Results) -> None:
-    """Train the click model anew."""
+    """Train the click model anew; an interrupt saves where it is, so that it can go on."""
     from dataclasses import asdict
 
+    from napari_medseg.learning.samples import collections_in
     from napari_medseg.learning.train_click_model import ClickTraining
     from napari_medseg.learning.train_click_model import train_click_model as train
 
+    if "collections" not in options:
+        options.collections = collections_in(options.data)
     settings = checked_settings(ClickTraining, options)
-    for report in train(options.data, options.out, settings, device=options.device, resume=options.resume):
-        dice = ", ".join(f"{d:.3f}" for d in report.dice)
-        results.put(asdict(report))
-        results.say(
-            f"step {report.step}, {report.seconds / 60:.1f} min, {report.progress:.0%}: loss {report.loss:.4f}"
-            + (f", held-out Dice after each click {dice}" if dice else "")
-        )
+    with stop_on_signal() as should_stop:
+        for report in train(
+            options.data,
+            options.out,
+            settings,
+            device=options.device,
+            resume=options.resume,
+            should_stop=should_stop,
+        ):
+            results.put(asdict(report))
+            dice = ", ".join(f"{d:.3f}" for d in report.dice)
+            results.say(
+                f"step {report.step}, {report.seconds / 60:.1f} min, {report.progress:.0%}: "
+                + (report.message or f"loss {report.loss:.4f}")
+                + (f", held-out Dice after each click {dice}" if dice else "")
+            )
     results.say(f"{options.out}: weights and card written")
 
 
@@ -127,7 +172,7 @@ def train_classifier(options: argparse.Namespace, results: Results) -> None:
     subjects, answers = _labelled(options)
     classes = [name.strip() for name in options.classes.split(",")] if options.classes else None
     start = load_classifier(options.model) if options.model else None
-    with stop_on_signal() as should_stop:
+    with stop_on_signal() as should_stop, _alone_in(options.out):
         for report in train(
             subjects,
             answers,
@@ -143,8 +188,7 @@ def train_classifier(options: argparse.Namespace, results: Results) -> None:
         ):
             results.put(report)
             results.say(report.message)
-    if options.adopt:
-        _adopt(options.adopt, options.out, activate=report.verdict is not None and report.verdict.adopted)
+        _adopt(options, report.verdict, results)
 
 
 def train_siamese_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +225,10 @@ def _add_training_options(parser: argparse.ArgumentParser, settings: type[BaseMo
     names = " ".join(f"{s.value}: {s.description}" for s in Strategy)
     parser.add_argument("--strategy", choices=[s.value for s in Strategy], default=Strategy.AUTO.value, help=names)
     parser.add_argument("--out", type=Path, required=True, help="folder for the new version, whatever the verdict")
-    adopt = "also add it to the library under this name; it becomes the active version if the gate agrees"
+    adopt = (
+        "also add it to the library under this name, active if the gate agrees; a first version of a name that the "
+        "gate refuses is not added, as it would be in use"
+    )
     parser.add_argument("--adopt", metavar="NAME", help=adopt)
     parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
     add_settings(parser, settings, shown)
@@ -214,13 +261,27 @@ def _pinned(scan: Path, mask: Path) -> Any:
     return Correction(volume, None, label_map, pinned=True, name=scan.name)
 
 
-def _adopt(name: str, folder: Path, *, activate: bool) -> None:
+def _alone_in(folder: Path, is_leader: bool = True) -> AbstractContextManager[None]:
+    """Keep every other process from training into a folder; of a team the leader does."""
+    from napari_medseg.imaging.file_lock import holding
+
+    busy = MedSegError(f"another process is training into {folder}: wait until it is done or choose another --out")
+    return holding(folder / ".lock", otherwise=busy, wait_s=_WAIT_S) if is_leader else nullcontext()
+
+
+def _adopt(options: argparse.Namespace, verdict: GateVerdict | None, results: Results) -> None:
+    """Add what was trained to the library, if that was asked for."""
     from napari_medseg.models.library import Library
 
-    library = Library()
-    version = library.adopt(name, folder)
-    if activate:
-        library.activate(name, version)
+    name, library = options.adopt, Library()
+    if not name or verdict is None:
+        return
+    version = library.take_over(name, options.out, verdict.model_dump(mode="json", exclude={"folder"}))
+    if version is None:
+        results.say(f"'{name}' was not added to the library: as its only version a refused one would be in use")
+    else:
+        active = "active" if library.active(name) == version else "not active"
+        results.say(f"'{name}' version {version} is in the library, {active}")
 
 
 def _cache() -> FeatureCache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from napari_medseg.learning.view_quality import choice_loss, fit_quality
@@ -28,8 +29,11 @@ def test_fitting_the_choice_leaves_the_masks_as_they_were() -> None:
     torch.manual_seed(0)
     network = ClickUNet(widths=(8, 8, 8, 8))
     before = {name: p.clone() for name, p in network.named_parameters()}
-    error = fit_quality(network, [], np.random.default_rng(1), n_clicks=3)
-    assert 0 <= error <= 1
+    fitting = fit_quality(network, [], np.random.default_rng(1), n_clicks=3)
+    assert [next(fitting) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(StopIteration) as end:
+        next(fitting)
+    assert 0 <= end.value.value <= 1
     moved = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
     assert moved
     assert all(name.startswith("quality_head") for name in moved)

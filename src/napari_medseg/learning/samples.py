@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
@@ -22,6 +23,8 @@ from napari_medseg.segmentation.views import VALID, Prompts, View, render, sampl
 
 Floats = NDArray[np.float32]
 _LEAST_VOXELS = 8
+_IMAGE = "_image.nii.gz"
+_IN_NAMES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PET": "PT"}
 Target = tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]
 
 
@@ -43,6 +46,8 @@ class LabelledScan:
         Never split: all scans of a patient train, or none does.
     regions : sequence of Regions
         What else in it may be clicked, though nobody outlined it.
+    modality : str
+        DICOM's two letters; empty where neither the file nor a name says it.
     """
 
     image: NDArray[np.generic]
@@ -51,6 +56,7 @@ class LabelledScan:
     group: str
     patient: str
     regions: Sequence[Regions] = ()
+    modality: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +78,24 @@ class Sample:
     total: float
 
 
+def collections_in(root: Path) -> tuple[str, ...]:
+    """Names of the folders in `root` that hold pairs ``x_image.nii.gz``, ``x_mask.nii.gz``, at any depth.
+
+    Raises
+    ------
+    LearningError
+        If there is none.
+    """
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    found = tuple(folder.name for folder in folders if any(_pairs_in(folder)))
+    if not found:
+        raise LearningError(
+            f"found no pair x_image.nii.gz, x_mask.nii.gz in any folder of {root}: give the folder that holds your "
+            "collections, and keep the pairs in these"
+        )
+    return found
+
+
 def find_pairs(root: Path, collections: Sequence[str]) -> list[tuple[Path, Path, str, str]]:
     """Find `x_image` / `x_mask` pairs in ``root/collection/patient/`` or as ``root/collection/patient_...``.
 
@@ -79,20 +103,32 @@ def find_pairs(root: Path, collections: Sequence[str]) -> list[tuple[Path, Path,
     -------
     list of (image, mask, collection, patient)
         Sorted by path. Sequences in one patient's folder are collections of their own (``sarcoma/CT``).
+
+    Raises
+    ------
+    LearningError
+        If a collection has none.
     """
-    pairs = []
+    pairs, empty = [], []
     for collection in collections:
-        for image in sorted((root / collection).rglob("*_image.nii.gz")):
-            mask = image.with_name(image.name.replace("_image", "_mask"))
-            if not mask.exists():
-                continue
+        found = sorted(_pairs_in(root / collection))
+        if not found:
+            empty.append(collection)
+        for image, mask in found:
             nested = image.parent != root / collection
             patient = image.parent.name if nested else image.name.split("_")[0]
-            group = f"{collection}/{image.name.removesuffix('_image.nii.gz')}" if nested else collection
+            group = f"{collection}/{image.name.removesuffix(_IMAGE)}" if nested else collection
             pairs.append((image, mask, group, f"{collection}/{patient}"))
-    if not pairs:
-        raise LearningError(f"found no pair x_image.nii.gz, x_mask.nii.gz in {root} for {', '.join(collections)}")
+    if empty:
+        raise LearningError(f"found no pair x_image.nii.gz, x_mask.nii.gz in {root} for {', '.join(empty)}")
     return pairs
+
+
+def _pairs_in(folder: Path) -> Iterator[tuple[Path, Path]]:
+    for image in folder.rglob(f"*{_IMAGE}"):
+        mask = image.with_name(image.name.removesuffix(_IMAGE) + "_mask.nii.gz")
+        if mask.exists():
+            yield image, mask
 
 
 def is_held_out(patient: str) -> bool:
@@ -101,12 +137,34 @@ def is_held_out(patient: str) -> bool:
 
 
 def read_pairs(pairs: Iterable[tuple[Path, Path, str, str]]) -> list[LabelledScan]:
-    """Read scans with their masks into memory."""
+    """Read scans with their masks into memory.
+
+    Raises
+    ------
+    LearningError
+        If a mask has not its scan's shape.
+    """
     scans = []
     for image, mask, group, patient in pairs:
         volume, truth = read_volume(image), read_label_map(mask)
-        scans.append(LabelledScan(volume.data, np.asarray(truth.data) > 0, volume.spacing_mm, group, patient))
+        if truth.data.shape != volume.data.shape:
+            raise LearningError(
+                f"{mask} has {truth.data.shape} voxels and its scan {volume.data.shape}: put it onto its scan's grid "
+                "(napari-medseg convert --scan) or take the pair away"
+            )
+        lesion, modality = np.asarray(truth.data) > 0, volume.modality or _named_modality(image, group)
+        scans.append(LabelledScan(volume.data, lesion, volume.spacing_mm, group, patient, modality=modality))
     return scans
+
+
+def _named_modality(image: Path, group: str) -> str:
+    """What the name of a sequence, a file (its patient left out) or a collection says; empty where none does."""
+    collection, *sequence = group.split("/")
+    for name in (*sequence, image.name.partition("_")[2], collection):
+        told = {_IN_NAMES[word] for word in re.split(r"[^A-Z]+", name.upper()) if word in _IN_NAMES}
+        if len(told) == 1:
+            return told.pop()
+    return ""
 
 
 def draw_samples(

@@ -6,12 +6,15 @@ click is placed in its largest error, and it learns from that too. So it is corr
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import shlex
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -22,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from napari_medseg.errors import LearningError
+from napari_medseg.errors import Cancelled, LearningError
+from napari_medseg.imaging.durable import write_bytes_durably
 from napari_medseg.learning.click_simulation import correcting_click
 from napari_medseg.learning.regions import find_regions
 from napari_medseg.learning.samples import (
@@ -43,16 +47,25 @@ from napari_medseg.segmentation.views import BALL_RADIUS, FADE, NEGATIVE, POSITI
 Batch = tuple[Tensor, Tensor, Tensor]
 _STATE = "training_state.pt"
 _VALIDATION_SEED = 20_000_003
+_REPORT_EVERY_S = 10.0
+_FREE_ON_RESUME = {"steps", "minutes", "ladders", "workers", "licence"}
+_PUBLIC = ("sarcoma", "lung_nodules")
 
 
 class ClickTraining(BaseModel):
     """Settings of a training run; they are stored in the card of the weights."""
 
     steps: int = Field(20_000, gt=0, title="Steps", description="Length of the run; with minutes, the shorter ends it.")
-    minutes: float | None = Field(None, gt=0, title="Minutes", description="Time limit; the schedule follows it.")
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        title="Minutes",
+        description="Time limit; the schedule follows it. A run by the clock cannot be repeated bit by bit, one by "
+        "--steps can. Fitting the choice of scale comes after it.",
+    )
     seed: int = Field(0, title="Seed", description="The same seed and steps repeat a run.")
     collections: tuple[str, ...] = Field(
-        ("sarcoma", "lung_nodules"), title="Collections", description="Folders of the data folder to learn from."
+        _PUBLIC, title="Collections", description="Folders of the data folder to learn from."
     )
     synthetic_share: float = Field(
         0.5, ge=0, le=1, title="Synthetic share", description="Part of each batch that is synthetic."
@@ -64,11 +77,20 @@ class ClickTraining(BaseModel):
         title="Region share",
         description="Part of the real views that ask for regions nobody outlined, in place of a lesion.",
     )
-    sizes: tuple[tuple[int, int], ...] = Field(
-        ((48, 8), (64, 4)), title="Sizes", description="Pairs of view size and batch size, taken in turn."
+    sizes: tuple[tuple[Annotated[int, Field(ge=16, multiple_of=16)], Annotated[int, Field(gt=0)]], ...] = Field(
+        ((48, 8), (64, 4)),
+        min_length=1,
+        title="Sizes",
+        description="Pairs of view size and batch size, taken in turn.",
     )
     learning_rate: float = Field(1.5e-3, gt=0, title="Learning rate", description="AdamW's, before its cosine decay.")
-    widths: tuple[int, ...] = Field(WIDTHS, title="Widths", description="Channels of the network's four levels.")
+    widths: tuple[Annotated[int, Field(gt=0, multiple_of=8)], ...] = Field(
+        WIDTHS,
+        min_length=4,
+        max_length=4,
+        title="Widths",
+        description="Channels of the network's four levels, multiples of 8.",
+    )
     ema: float = Field(0.998, ge=0, lt=1, title="EMA", description="Decay of the averaged weights that are kept.")
     rounds: int = Field(
         2, ge=1, title="Rounds", description="How often a batch is used, each time with one more click."
@@ -77,11 +99,20 @@ class ClickTraining(BaseModel):
         1500, gt=0, title="Ladders", description="Clicks on which the choice among views of several sizes is fitted."
     )
     workers: int = Field(1, ge=0, title="Workers", description="Processes that prepare batches.")
+    licence: str | None = Field(
+        None,
+        title="Licence",
+        description="What the card says of it; where nothing is given and the data are not the two public collections, "
+        "'not stated'.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ClickReport:
-    """What a run says of itself every now and then: losses since the last one, and Dice on held-out lesions."""
+    """What a run says of itself every now and then: losses since the last one, and Dice on held-out lesions.
+
+    Before the first and after the last step `message` says what is done in place of steps.
+    """
 
     step: int
     seconds: float
@@ -212,22 +243,45 @@ class _Run:
         return float(loss.detach()), logits.detach()
 
     def save(self, folder: Path) -> None:
-        """Write the state beside the old one, then replace it."""
+        """Write everything that `load` needs, in one file that is whole or not there."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {
+            "settings": _shaping(self.settings),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
         }
-        beside = folder / (_STATE + ".new")
-        torch.save(state, beside)
-        beside.replace(folder / _STATE)
+        stored = io.BytesIO()
+        torch.save(state, stored)
+        write_bytes_durably(folder / _STATE, stored.getvalue())
 
     def load(self, folder: Path) -> None:
-        """Go on where a run in this folder stopped."""
-        state = torch.load(folder / _STATE, map_location=self.device, weights_only=True)
+        """Go on where a run in this folder stopped.
+
+        Raises
+        ------
+        LearningError
+            If the state cannot be read, or is of a run with other settings. One that does not tell them is taken.
+        """
+        wanted = _shaping(self.settings)
+        try:
+            state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+            other = {k: v for k, v in state.get("settings", {}).items() if k in wanted and v != wanted[k]}
+            if not other:
+                self._restore(state)
+        except Exception as error:  # torch has no error of its own for a file that it cannot read
+            raise LearningError(
+                f"{folder / _STATE} is damaged or of another network: train from the start in another folder"
+            ) from error
+        if other:
+            raise LearningError(
+                f"the training in {folder} was begun with {_options(other)}: resume it with the same, or train "
+                "from the start in another folder"
+            )
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -242,6 +296,7 @@ def train_click_model(
     device: str | None = None,
     resume: bool = False,
     save_every: int = 200,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Generator[ClickReport, None, Path]:
     """Train, and leave the averaged weights with their card in ``out``.
 
@@ -257,14 +312,18 @@ def train_click_model(
     device : str, optional
         ``"cpu"`` or ``"cuda"``; the GPU where there is one.
     resume : bool
-        Go on from the state in `out`, if there is one.
+        Go on from the state in `out`, if there is one; without it, such a folder is refused. The settings must be
+        those that the run was begun with, but for how long it is.
     save_every : int
         Steps between two states.
+    should_stop : callable, optional
+        Asked after each batch, scan and ladder of views; True ends the run, which can go on from its saved state.
 
     Yields
     ------
     ClickReport
-        About every `save_every` steps, after the state was saved.
+        About every `save_every` steps, after the state was saved; about every ten seconds before the first and after
+        the last step.
 
     Returns
     -------
@@ -274,22 +333,34 @@ def train_click_model(
     Raises
     ------
     LearningError
-        If there is nothing to learn from, or the loss stops being a number.
+        If there is nothing to learn from, the loss stops being a number, or `out` holds another training.
+    Cancelled
+        If it was asked to stop.
     """
+    stop = should_stop or (lambda: False)
+    if not resume and (out / _STATE).exists():
+        raise LearningError(f"{out} holds a training already: go on with it by --resume, or choose another folder")
     run = _Run(settings, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     if resume and (out / _STATE).is_file():
         run.load(out)
     pairs = find_pairs(data, settings.collections) if settings.collections else []
-    scans = read_pairs(p for p in pairs if not is_held_out(p[3]))
+    scans = [s for s in read_pairs(p for p in pairs if not is_held_out(p[3])) if s.mask.any()]
+    if pairs and not scans:
+        raise LearningError(
+            f"no patient in {data} is left to learn from: their masks are empty, or their names put them among those "
+            "kept for measuring, about a quarter; add patients"
+        )
     if settings.region_share:
-        scans = _with_regions(scans)
+        scans = yield from _with_regions(run, scans, stop)
     if scans:
-        run.domain = domain_of((s.image, s.spacing_mm, s.mask) for s in scans)
-    check = _validation_batches(read_pairs(p for p in pairs if is_held_out(p[3])), settings)
+        run.domain = domain_of(((s.image, s.spacing_mm, s.mask) for s in scans), [s.modality for s in scans])
+    kept = [s for s in read_pairs(p for p in pairs if is_held_out(p[3])) if s.mask.any()]
+    check = _validation_batches(kept, settings)
     if run.progress() < 1.0:
-        yield from _learn(run, scans, check, out, save_every)
-    scans = scans if settings.region_share else _with_regions(scans)
-    error = fit_quality(run.average, scans, np.random.default_rng(settings.seed), n_clicks=settings.ladders)
+        yield from _learn(run, scans, check, out, save_every, stop)
+    if not settings.region_share:
+        scans = yield from _with_regions(run, scans, stop)
+    error = yield from _fit_choice(run, scans, stop)
     dice = _validate(run, check)
     save_checkpoint(out, run.average, _card(settings, run, scans, dice))
     told = f"the choice of scale was fitted on {settings.ladders} clicks: its estimate of Dice errs by {error:.2f}"
@@ -297,12 +368,28 @@ def train_click_model(
     return out
 
 
-def _with_regions(scans: Sequence[LabelledScan]) -> list[LabelledScan]:
-    return [replace(s, regions=find_regions(s.image, s.mask, s.spacing_mm)) for s in scans]
+def _with_regions(
+    run: _Run, scans: Sequence[LabelledScan], stop: Callable[[], bool]
+) -> Generator[ClickReport, None, list[LabelledScan]]:
+    found, told = list[LabelledScan](), time.perf_counter()
+    for scan in scans:
+        if stop():
+            raise Cancelled(f"training was stopped at step {run.step}: --resume goes on from there")
+        found.append(replace(scan, regions=find_regions(scan.image, scan.mask, scan.spacing_mm)))
+        if time.perf_counter() - told >= _REPORT_EVERY_S:
+            told = time.perf_counter()
+            message = f"dividing scans into regions: {len(found)} of {len(scans)}"
+            yield ClickReport(run.step, run.seconds, run.progress(), 0.0, message=message)
+    return found
 
 
 def _learn(
-    run: _Run, scans: Sequence[LabelledScan], check: Sequence[Batch], out: Path, save_every: int
+    run: _Run,
+    scans: Sequence[LabelledScan],
+    check: Sequence[Batch],
+    out: Path,
+    save_every: int,
+    stop: Callable[[], bool],
 ) -> Generator[ClickReport, None, None]:
     """The loop: batches, rounds of clicks, and a state saved every now and then."""
     settings, losses, saved = run.settings, list[float](), run.step
@@ -317,8 +404,8 @@ def _learn(
             if round_number < settings.rounds - 1:
                 inputs = next_round(inputs, truth, logits, rng)
         run.seconds, since = run.seconds + time.perf_counter() - since, time.perf_counter()
-        done = run.progress() >= 1.0
-        if run.step - saved >= save_every or done:
+        done, asked = run.progress() >= 1.0, stop()
+        if run.step - saved >= save_every or done or asked:
             saved = run.step
             run.save(out)
             dice = _validate(run, check) if done or (run.step // save_every) % 5 == 0 else ()
@@ -330,6 +417,29 @@ def _learn(
             since = time.perf_counter()
         if done:
             return
+        if asked:
+            raise Cancelled(f"training was stopped at step {run.step}: --resume goes on from there")
+
+
+def _fit_choice(
+    run: _Run, scans: Sequence[LabelledScan], stop: Callable[[], bool]
+) -> Generator[ClickReport, None, float]:
+    """Fit the choice of scale, the same for the same weights and seed; returns how far its estimate errs."""
+    torch.manual_seed(run.settings.seed)
+    n_clicks, told = run.settings.ladders, time.perf_counter()
+    fitting = fit_quality(run.average, scans, np.random.default_rng(run.settings.seed), n_clicks=n_clicks)
+    while True:
+        try:
+            n_done = next(fitting)
+        except StopIteration as end:
+            return float(end.value)
+        if stop():
+            where = f"at click {n_done} of {n_clicks} of the choice of scale"
+            raise Cancelled(f"training was stopped {where}: --resume fits that from its start")
+        if time.perf_counter() - told >= _REPORT_EVERY_S:
+            told = time.perf_counter()
+            message = f"fitting the choice of scale: click {n_done} of {n_clicks}"
+            yield ClickReport(run.step, run.seconds, 1.0, 0.0, message=message)
 
 
 def _validation_batches(scans: Sequence[LabelledScan], settings: ClickTraining) -> list[Batch]:
@@ -367,8 +477,36 @@ def _record(out: Path, report: ClickReport) -> None:
         stream.write(json.dumps(line) + "\n")
 
 
+def _shaping(settings: ClickTraining) -> dict[str, Any]:
+    """Settings that a run keeps from its start to its end."""
+    return settings.model_dump(mode="json", exclude=_FREE_ON_RESUME)
+
+
+def _options(values: Mapping[str, Any]) -> str:
+    """Settings as the command line takes them."""
+    words = []
+    for name, value in values.items():
+        each = value if isinstance(value, list) else [value]
+        words.append(f"--{name.replace('_', '-')}")
+        words += ["x".join(map(str, v)) if isinstance(v, list) else str(v) for v in each]
+    return shlex.join(words)
+
+
+def _command(settings: ClickTraining) -> str:
+    """The command that trains like this, without its folders; it takes all collections where none is named."""
+    given = settings.model_dump(mode="json", exclude_defaults=True) | {"collections": list(settings.collections)}
+    return f"napari-medseg train-click-model {_options(given)}"
+
+
+def _licence(settings: ClickTraining) -> str:
+    if settings.licence is not None:
+        return settings.licence
+    is_public = bool(settings.collections) and set(settings.collections) <= set(_PUBLIC)
+    return "BSD-3-Clause; trained on CC BY 3.0 data, see NOTICE" if is_public else "not stated"
+
+
 def _card(settings: ClickTraining, run: _Run, scans: Sequence[LabelledScan], dice: tuple[float, ...]) -> Card:
-    patients = sorted({s.patient for s in scans})
+    patients = {s.patient for s in scans}
     figures = {"steps": run.step, "minutes": round(run.seconds / 60, 1)}
     if dice:
         figures |= {f"held_out_view_dice_click_{k + 1}": d for k, d in enumerate(dice)}
@@ -379,9 +517,12 @@ def _card(settings: ClickTraining, run: _Run, scans: Sequence[LabelledScan], dic
         config=run.average.config,
         labels={},
         needs_click=True,
-        data=[f"{len(patients)} patients of {', '.join(settings.collections)}", "synthetic scans"],
-        licence="BSD-3-Clause; trained on CC BY 3.0 data, see NOTICE",
-        command="napari-medseg train-click-model",
+        data=[
+            *([f"{len(patients)} patients of {', '.join(settings.collections)}"] if patients else []),
+            "synthetic scans",
+        ],
+        licence=_licence(settings),
+        command=_command(settings),
         figures=figures,
         domain=run.domain,
         training=settings.model_dump(mode="json"),

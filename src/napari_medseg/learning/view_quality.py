@@ -6,11 +6,11 @@ rays from the click say is added to its estimates as in use, so that it learns w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
-from numpy.random import Generator
+from numpy.random import Generator as Random
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -30,16 +30,21 @@ _SHARPNESS = 4.0
 def fit_quality(
     network: ClickUNet,
     scans: Sequence[LabelledScan],
-    rng: Generator,
+    rng: Random,
     *,
     n_clicks: int = 400,
     synthetic_share: float = 0.3,
     region_share: float = 0.3,
-) -> float:
+) -> Generator[int, None, float]:
     """Fit the quality head on `n_clicks` ladders of views; everything else stays as it is.
 
     Of the real ladders `region_share` start in regions that nobody outlined (of scans that have them): they are small
     things in large scans, where a lesion mostly is the largest thing of a crop.
+
+    Yields
+    ------
+    int
+        How many ladders are done: nearly all the time goes into these.
 
     Returns
     -------
@@ -48,7 +53,10 @@ def fit_quality(
     """
     device = next(network.parameters()).device
     shares = (synthetic_share if scans else 1.0, region_share)
-    described = [_describe(network, rng, scans, shares, device) for _ in range(n_clicks)]
+    described = []
+    for n_done in range(1, n_clicks + 1):
+        described.append(_describe(network, rng, scans, shares, device))
+        yield n_done
     kept = described[: max(1, n_clicks * 4 // 5)]
     descriptions = torch.cat([d for d, _, _ in kept])
     mean, deviation = descriptions.mean(0), descriptions.std(0).clamp_min(1e-3)
@@ -102,7 +110,7 @@ def _absorb(layer: torch.nn.Module, mean: Tensor, deviation: Tensor) -> None:
 @torch.no_grad()
 def _describe(
     network: ClickUNet,
-    rng: Generator,
+    rng: Random,
     scans: Sequence[LabelledScan],
     shares: tuple[float, float],
     device: torch.device,

@@ -78,8 +78,13 @@ def unusual_size(extent_mm: float, spacing_mm: Sequence[float], card: Card) -> t
     return ()
 
 
-def domain_of(scans: Iterable[tuple[NDArray[np.generic], Sequence[float], NDArray[np.bool_]]]) -> Domain:
-    """Describe scans, given as voxels, voxel size in mm and lesion's mask, with some slack, for a model's card."""
+def domain_of(
+    scans: Iterable[tuple[NDArray[np.generic], Sequence[float], NDArray[np.bool_]]], modalities: Iterable[str] = ()
+) -> Domain:
+    """Describe scans, given as voxels, voxel size in mm and lesion's mask, with some slack, for a model's card.
+
+    `modalities` are those of the scans; where one of them is not known (empty), the usual ones may be among them.
+    """
     finest, ratios, smoothness, extents = [], [], [], []
     for image, spacing_mm, mask in scans:
         spacing = np.asarray(spacing_mm)
@@ -89,9 +94,11 @@ def domain_of(scans: Iterable[tuple[NDArray[np.generic], Sequence[float], NDArra
         where = np.argwhere(mask)
         if len(where):
             extents.append(float(((np.ptp(where, axis=0) + 1) * spacing).max()))
-    usual = Domain()
+    usual, seen = Domain(), set(modalities)
+    if not seen or "" in seen:
+        seen.update(usual.modalities)
     return Domain(
-        modalities=usual.modalities,
+        modalities=sorted(seen - {""}),
         finest_mm=(min(usual.finest_mm[0], min(finest) / _SLACK), max(usual.finest_mm[1], max(finest) * _SLACK)),
         most_anisotropy=max(usual.most_anisotropy, max(ratios) * _SLACK),
         least_smoothness=min(usual.least_smoothness, min(smoothness) / _SLACK),
