@@ -66,10 +66,10 @@ class ManualRunner:
     def __init__(self) -> None:
         self.requests: list[_Request] = []
 
-    def submit(self, work, *, done, failed, on_progress=None) -> Ticket:
+    def submit(self, work, *, done, failed, on_progress=None, dropped=None) -> Ticket:
         if self.requests:
             self.requests[-1].ticket.cancel()
-        ticket = Ticket(len(self.requests) + 1, on_progress)
+        ticket = Ticket(len(self.requests) + 1, on_progress, on_dropped=dropped)
         self.requests.append(_Request(ticket, work, done, failed))
         return ticket
 

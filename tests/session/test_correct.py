@@ -173,7 +173,10 @@ def test_accept_keeps_what_was_proposed_and_what_was_corrected(services, store):
     assert correction.model == "ball 1"
     assert correction.seconds >= 0
     assert correction.corrected.names == {1: "Lesion 1"}
-    assert services.session.message == "Accepted: 2 reviewed slices will teach the model."
+    assert services.session.message == "Accepted: 2 corrected or reviewed slices will teach the model."
+    services.correcting.toggle_reviewed(4)
+    services.correcting.accept()
+    assert services.session.message == "Accepted: 1 corrected or reviewed slice will teach the model."
 
 
 def test_a_correction_names_the_version_that_proposed_not_the_one_that_came_later(services, store):

@@ -83,7 +83,22 @@ def test_the_summary_names_labels_volumes_and_model(services, tmp_path):
     voxel_ml = abs(np.linalg.det(AFFINE[:3, :3])) / 1000
     assert about["labels"][0]["voxels"] == n_voxels
     assert about["labels"][0]["volume_ml"] == pytest.approx(n_voxels * voxel_ml, abs=1e-4)
+    ball = np.sort(services.session.volume.data[services.session.work.labels.data == 1])
+    for key, value in {"mean": ball.mean(), "sd": ball.std(), "min": ball[0], "max": ball[-1]}.items():
+        assert about["labels"][0][key] == pytest.approx(value, rel=1e-5), key
+    # One voxel: from edge to edge, along the steps of the array's two axes in the slice.
+    one = sorted(np.linalg.norm(AFFINE[:3, :2], axis=0))
+    assert about["labels"][1]["long_axis_mm"] == pytest.approx(one[1], rel=1e-4)
+    assert about["labels"][1]["short_axis_mm"] <= one[0] * 1.01
     assert about["model"] == {"name": "ball", "version": 1, "sha256": None}
+
+
+def test_an_empty_label_has_no_measures(services, tmp_path):
+    services.segmenting.new_lesion()
+    services.exporting.export(tmp_path / "out.nii.gz", summary=True)
+    empty = json.loads((tmp_path / "out.json").read_text())["labels"][2]
+    assert (empty["voxels"], empty["volume_ml"]) == (0, 0)
+    assert {empty[key] for key in ("long_axis_mm", "short_axis_mm", "mean", "sd", "min", "max")} == {None}
 
 
 def test_dicom_is_offered_for_dicom_scans_only(services):

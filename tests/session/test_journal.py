@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_medseg.session.file_lock import FileLock
+from napari_medseg.imaging.file_lock import FileLock
+from napari_medseg.session import recovery
 from napari_medseg.session.journal import Entry, Journal, Patch, last_table, pack, replay
 from napari_medseg.session.lesions import Proposal
 from napari_medseg.session.recovery import lesion_from, lesion_to
@@ -202,6 +203,7 @@ def test_saved_discarded_and_running_work_is_not_offered(services, tmp_path):
     services.exporting.export(tmp_path / "out.nii.gz")
     services.recovery.close()
     assert build().session.unsaved == ()
+    assert not list(services.recovery.root.iterdir()), "what was saved is cleared away"
 
 
 def test_work_after_the_export_is_unsaved_again(services, tmp_path):
@@ -237,6 +239,166 @@ def test_another_scan_in_its_place_is_refused(tmp_path, model):
     third = build()
     third.recovery.recover(third.session.unsaved[0])
     assert len(third.session.lesions) == 1
+
+
+def recoverable(services, volume):
+    """Another session with the same scan, which the first one left unsaved work on."""
+    work_on(services)
+    services.recovery.close()
+    again = build()
+    again.opening.choose(volume)
+    return again
+
+
+def paint(services, label: int, *region: slice) -> None:
+    services.session.work.labels.data[region] = label
+    services.correcting.take_stroke()
+
+
+def test_what_is_recovered_never_merges_with_what_was_marked_since(services, volume):
+    again = recoverable(services, volume)
+    old, labels = services.session.work.labels, again.session.work.labels
+    new = slice(2, 3), slice(6, 20), slice(0, 24)  # the second half of the old stroke lies in it
+    paint(again, 1, *new)
+    marked = labels.data.copy()
+    again.correcting.toggle_reviewed(6)
+    again.recovery.recover(again.session.unsaved[0])
+    assert again.session.message == "Recovered: 1 lesions of 'scan', beside what was marked since."
+    assert [(each.label, each.name) for each in again.session.lesions] == [(1, "Lesion 1"), (2, "liver")]
+    assert again.session.lesions[1].prompts == services.session.lesions[0].prompts
+    assert np.array_equal(labels.data == 2, old.data == 1), "all that was recovered is there"
+    assert np.array_equal(labels.data == 1, (marked == 1) & (old.data == 0))
+    assert again.session.reviewed == {3, 6}
+    again.correcting.undo()
+    assert np.array_equal(labels.data, marked)
+    assert [each.name for each in again.session.lesions] == ["Lesion 1"]
+    again.correcting.redo()
+    again.recovery.close()
+    [unsaved] = build().session.unsaved
+    assert unsaved.n_lesions == 2
+
+
+def test_what_was_erased_then_takes_nothing_away_that_was_marked_since(services, volume):
+    services.segmenting.click(tuple(services.session.volume.position_of((4, 10, 12))))
+    erased = slice(4, 5), slice(8, 12), slice(10, 14)
+    paint(services, 0, *erased)
+    services.recovery.close()
+    again = build()
+    again.opening.choose(volume)
+    paint(again, 1, slice(4, 5), slice(8, 9), slice(10, 14))
+    again.recovery.recover(again.session.unsaved[0])
+    labels = again.session.work.labels
+    assert (labels.data[4, 8, 10:14] == 1).all()
+    assert (labels.data[4, 9:12, 10:14] == 0).all()
+    assert labels.locked[erased].all()
+
+
+def test_recovered_lesions_of_the_same_name_can_be_told_apart(services, volume):
+    work_on(services)
+    services.table.rename(1, "Lesion 1")
+    services.recovery.close()
+    again = build()
+    again.opening.choose(volume)
+    paint(again, 1, slice(7, 8), slice(0, 3), slice(0, 3))
+    again.recovery.recover(again.session.unsaved[0])
+    assert [each.name for each in again.session.lesions] == ["Lesion 1", "Lesion 1 (recovered)"]
+
+
+def test_work_that_another_window_recovered_is_no_longer_there(services, volume):
+    again = recoverable(services, volume)
+    other = build()
+    again.recovery.recover(again.session.unsaved[0])
+    other.opening.choose(volume)
+    paint(other, 1, slice(7, 8), slice(0, 3), slice(0, 3))
+    lesions, marked = other.session.lesions, other.session.work.labels.data.copy()
+    other.recovery.recover(other.session.unsaved[0])
+    sentence = "The unsaved work on 'scan' is no longer there: another window has it."
+    assert other.session.message == sentence
+    assert other.session.lesions == lesions
+    assert np.array_equal(other.session.work.labels.data, marked)
+    assert other.session.unsaved == ()
+
+
+def test_the_old_journal_stays_until_the_new_one_is_on_the_disk(services, volume, monkeypatch):
+    again = recoverable(services, volume)
+    [unsaved] = again.session.unsaved
+
+    def fail(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", fail)
+        again.recovery.recover(unsaved)
+        again.recovery.close()
+    assert len(again.session.lesions) == 1
+    assert replay(unsaved.folder, volume.data.shape).n_entries
+
+
+def test_a_journal_that_lost_what_is_said_of_it_is_offered_with_its_scan(services, volume):
+    work_on(services)
+    expected_labels = services.session.work.labels.data.copy()
+    services.recovery.close()
+    [folder] = services.recovery.root.iterdir()
+    (folder / "about.json").write_bytes(b"")  # as a power cut leaves it
+    again = build()
+    [unsaved] = again.session.unsaved
+    assert (unsaved.path, unsaved.fingerprint) == (None, services.session.work.fingerprint)
+    again.opening.choose(volume)
+    again.recovery.recover(unsaved)
+    assert np.array_equal(again.session.work.labels.data, expected_labels)
+
+
+@pytest.mark.parametrize("name", ["about.json", "1.log"])
+def test_a_journal_that_cannot_be_read_now_is_kept(services, monkeypatch, name):
+    work_on(services)
+    services.recovery.close()
+    kept = type(services.recovery.root).open
+
+    def fail(path, *arguments, **settings):
+        if path.name == name:
+            raise OSError(errno.EIO, "Input/output error")
+        return kept(path, *arguments, **settings)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(recovery, "KEPT", recovery.KEPT * 0)
+        disk.setattr("pathlib.Path.open", fail)
+        build()
+    [unsaved] = build().session.unsaved
+    assert unsaved.name == "scan"
+
+
+def test_a_journal_of_damaged_entries_alone_is_kept(services):
+    work_on(services)
+    services.recovery.close()
+    [folder] = services.recovery.root.iterdir()
+    (folder / "1.log").write_bytes(b"\0" * 4096)
+    assert build().session.unsaved == ()
+    assert (folder / "1.log").exists()
+
+
+def test_a_closed_scan_ends_its_journal_and_the_same_scan_opened_again_begins_another(services, volume):
+    work_on(services)
+    services.opening.close(volume)
+    [unsaved] = build().session.unsaved
+    services.opening.choose(volume)
+    paint(services, 7, slice(0, 1), slice(0, 2), slice(0, 2))
+    services.recovery.close()
+    assert len(build().session.unsaved) == 2
+    assert not (replay(unsaved.folder, volume.data.shape).labels == 7).any()
+
+
+def test_turning_to_another_scan_writes_nothing_of_it_into_the_journal(services, volume, another_volume):
+    services.segmenting.click(tuple(volume.position_of((4, 10, 12))))
+    services.correcting.toggle_reviewed(3)
+    services.opening.choose(another_volume)
+    paint(services, 9, slice(0, 1), slice(0, 2), slice(0, 2))
+    services.opening.choose(volume)
+    services.opening.choose(another_volume)
+    services.recovery.close()
+    [folder] = services.recovery.root.glob(f"{services.session.work.fingerprint}-*")
+    found = replay(folder, another_volume.data.shape)
+    assert found.n_damaged == 0
+    assert [each["label"] for each in found.table["lesions"]] == [9]
 
 
 def test_lesions_survive_json(services):

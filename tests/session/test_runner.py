@@ -117,6 +117,42 @@ def test_progress_arrives_until_the_request_is_stale(runner, mailbox):
     assert fractions == [0.25]
 
 
+def test_a_request_is_told_once_that_it_was_replaced_or_cancelled(runner, mailbox):
+    gate, told = threading.Event(), []
+    for name in ("first", "second"):
+        runner.submit(
+            lambda _: gate.wait(10), done=pytest.fail, failed=pytest.fail, dropped=lambda name=name: told.append(name)
+        )
+    mailbox.run_one()
+    assert told == ["first"]
+    assert runner.cancel()
+    mailbox.run_one()
+    gate.set()
+    runner.submit(lambda _: 3, done=told.append, failed=pytest.fail, dropped=pytest.fail)
+    while told[-1] != 3:
+        mailbox.run_one()
+    assert told == ["first", "second", 3]
+
+
+def test_a_runner_that_keeps_all_works_everything_off_in_turn_even_when_it_is_closed(mailbox):
+    gate, answers = threading.Event(), []
+    keeping = ThreadRunner(mailbox, keeps_all=True)
+    for number in range(4):
+        keeping.submit(
+            lambda ticket, number=number: gate.wait(10) and not ticket.should_stop() and number,
+            done=answers.append,
+            failed=pytest.fail,
+            dropped=pytest.fail,
+        )
+    assert not keeping.cancel()
+    threading.Timer(0.05, gate.set).start()
+    keeping.close()
+    for _ in range(4):
+        mailbox.run_one()
+    assert answers == [0, 1, 2, 3]
+    assert mailbox.calls.empty()
+
+
 def test_inline(capsys):
     seen = []
     runner = InlineRunner()

@@ -163,14 +163,11 @@ def _bounds(
     points: NDArray[np.float64], mask: NDArray[np.uint8], region: Sequence[slice]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Lowest and highest index of the mask and the points; None for an empty mask."""
-    cut = mask[tuple(region)].view(np.bool_)
-    slices = np.flatnonzero(cut.any((1, 2)))
-    if not len(slices):
+    cut = _filled_part(mask[tuple(region)].view(np.bool_))
+    if cut is None:
         return None
-    plane = np.any(cut[slices[0] : slices[-1] + 1], axis=0)
-    seen = [slices, np.flatnonzero(np.any(plane, axis=1)), np.flatnonzero(np.any(plane, axis=0))]
-    low = np.array([s[0] + part.start - 0.5 for s, part in zip(seen, region, strict=True)])
-    high = np.array([s[-1] + part.start + 0.5 for s, part in zip(seen, region, strict=True)])
+    low = np.array([c.start + part.start - 0.5 for c, part in zip(cut, region, strict=True)])
+    high = np.array([c.stop + part.start - 0.5 for c, part in zip(cut, region, strict=True)])
     return np.minimum(low, points.min(0, initial=np.inf)), np.maximum(high, points.max(0, initial=-np.inf))
 
 
@@ -237,23 +234,34 @@ def only_where_it_was_asked(
 
     Another lesion in the view stays as it was, and none appears where nobody pointed.
     """
-    mask = previous > 0
-    either = mask | (probability > 0.5)
-    near = np.zeros(either.shape, bool)
-    start = np.array([part.start for part in region])
-    reach = max(_NEAR_MM, _NEAR_VOXELS * float(spacing_mm.min()))
-    for point in prompts.points[prompts.ages == 0]:
-        index = np.rint(point - start).astype(int)
-        if ((index >= 0) & (index < near.shape)).all():
-            ball, cut = _ball(index, near.shape, spacing_mm, reach)
-            near[cut] |= ball
-    if not near.any():  # a box was marked last: it says itself where
+    newest = prompts.points[prompts.ages == 0]
+    either = (previous > 0) | (probability > 0.5)
+    cut = _filled_part(either)
+    if not len(newest) or cut is None:  # a box was marked last: it says itself where
         return probability
-    parts, n = cc3d.connected_components(either, connectivity=26, return_N=True)
+    start = np.array([part.start for part in region]) + [part.start for part in cut]
+    parts, n = cc3d.connected_components(either[cut], connectivity=26, return_N=True)
     is_meant = np.zeros(n + 1, bool)
-    is_meant[parts[near]] = True
-    elsewhere = either & ~is_meant[parts]
-    return np.where(elsewhere, np.where(mask, _JUST_INSIDE, np.float32(0.5)), probability)
+    reach = max(_NEAR_MM, _NEAR_VOXELS * float(spacing_mm.min()))
+    for point in newest:
+        ball, near = _ball(np.rint(point - start).astype(int), parts.shape, spacing_mm, reach)
+        is_meant[parts[near][ball]] = True
+    is_meant[0] = True
+    if is_meant.all():
+        return probability
+    as_it_was = np.where(previous[cut] > 0, _JUST_INSIDE, np.float32(0.5))
+    probability[cut] = np.where(is_meant[parts], probability[cut], as_it_was)
+    return probability
+
+
+def _filled_part(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """The box round all that is set; None where nothing is."""
+    slices = np.flatnonzero(mask.any((1, 2)))
+    if not len(slices):
+        return None
+    plane = np.any(mask[slices[0] : slices[-1] + 1], axis=0)
+    z, y, x = (slices, np.flatnonzero(np.any(plane, axis=1)), np.flatnonzero(np.any(plane, axis=0)))
+    return slice(z[0], z[-1] + 1), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
 
 
 def obey(
@@ -287,7 +295,8 @@ def _ball(
     index: NDArray[np.int64], shape: Sequence[int], spacing_mm: NDArray[np.float64], radius_mm: float
 ) -> tuple[NDArray[np.bool_], tuple[slice, ...]]:
     reach = np.floor(radius_mm / spacing_mm).astype(int)
-    low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, shape)
+    low = np.maximum(index - reach, 0)
+    high = np.maximum(np.minimum(index + reach + 1, shape), low)
     z, y, x = (((np.arange(a, b) - c) * s) ** 2 for a, b, c, s in zip(low, high, index, spacing_mm, strict=True))
     return z[:, None, None] + y[:, None] + x <= radius_mm**2, tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 

@@ -16,7 +16,9 @@ from psygnal import Signal
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.mask_formats import MASK_FORMATS
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.session.history import Step
 from napari_medseg.session.lesions import Lesion
+from napari_medseg.session.measures import as_json, measure_of
 from napari_medseg.session.runner import Runner, Ticket, explain
 from napari_medseg.session.session import Failures, Job
 from napari_medseg.session.work import Editor, ScanWork
@@ -36,6 +38,18 @@ class Saved:
 
     path: Path
     summary: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """An export that waits to be written, and how to ask for it again."""
+
+    work: ScanWork
+    last: Step | None
+    job: Job
+    path: Path
+    again: Callable[..., None]
+    answers: dict[str, bool]
 
 
 class ExportController:
@@ -61,7 +75,7 @@ class ExportController:
     def __init__(self, editor: Editor, runner: Runner, *, failures: Failures | None = None) -> None:
         self.editor, self.session = editor, editor.session
         self._runner, self._failures = runner, failures or Failures()
-        self._wanted, self._written = Path(), set[Path]()
+        self._written: set[Path] = set()
         self._asked: Callable[..., None] | None = None
         self._answers: dict[str, bool] = {}
 
@@ -94,6 +108,7 @@ class ExportController:
         deidentified: bool = False,
         replace: bool = False,
         despite_change: bool = False,
+        work: ScanWork | None = None,
     ) -> None:
         """Save the lesions; the outcome stands in ``session.message`` and ``session.saved``.
 
@@ -111,26 +126,31 @@ class ExportController:
             Take the place of a file that is there and was not exported by this session.
         despite_change : bool
             Go on although the scan's file changed since it was opened.
+        work : ScanWork, optional
+            Whose lesions; the open scan's where nothing is given.
         """
-        session, self._wanted = self.session, path
-        self._asked = partial(self.export, path, key=key, summary=summary, deidentified=deidentified)
-        self._answers = {"replace": replace, "despite_change": despite_change}
+        session = self.session
         try:
-            work = self.editor.work
-            self.editor.absorb(text="stroke")
+            work = work or self.editor.work
+            if work is session.work:
+                self.editor.absorb(text="stroke")
             if not work.labels.n_voxels[1:].any():
                 raise MedSegError("There is nothing to export yet: segment or paint a lesion first.")
         except MedSegError as error:
             session.message = str(error)
             return
-        write = partial(_write, path, _to_export(work, session.lesions), key, deidentified)
-        about = summary_of(work.volume, session.lesions, work, session.model) if summary else None
+        lesions = self.editor.table_of(work).lesions
+        write = partial(_write, path, _to_export(work, lesions), key, deidentified)
+        about = summary_of(work.volume, lesions, work, session.model) if summary else None
         session.saved, session.question = None, ""
-        session.busy = Job(f"Saving {path.name}")
+        session.busy = job = Job(f"Saving {path.name}")
+        again = partial(self.export, path, key=key, summary=summary, deidentified=deidentified, work=work)
+        answers = {"replace": replace, "despite_change": despite_change}
+        request = _Request(work, work.history.last, job, path, again, answers)
         self._runner.submit(
             partial(_save, path, write, work.volume, about, replace or path in self._written, despite_change),
-            done=partial(self._on_saved, work),
-            failed=self._on_failed,
+            done=partial(self._on_saved, request),
+            failed=partial(self._on_failed, job),
         )
 
     def export_anyway(self) -> None:
@@ -138,23 +158,28 @@ class ExportController:
         if self._asked is not None:
             self._asked(**self._answers)
 
-    def _on_saved(self, work: ScanWork, saved: Saved | Doubt) -> None:
+    def _on_saved(self, request: _Request, saved: Saved | Doubt) -> None:
         session = self.session
-        session.busy = None
+        self._end(request.job)
         if isinstance(saved, Doubt):
-            self._answers[saved.answer] = True
+            self._asked, self._answers = request.again, {**request.answers, saved.answer: True}
             session.question = saved.question
             session.message = f"Not exported yet: {saved.why}. Answer the question in the step Export."
             return
-        self._written |= {saved.path, self._wanted}
+        self._written |= {saved.path, request.path}
         session.saved = saved
-        self.exported.emit(work)
+        request.work.saved = request.last
+        self.exported.emit(request.work)
         session.message = f"Saved, verified: {saved.path}"
 
-    def _on_failed(self, error: Exception) -> None:
-        self.session.busy = None
+    def _on_failed(self, job: Job, error: Exception) -> None:
+        self._end(job)
         self.session.message = explain(error)
         self._failures.report(error)
+
+    def _end(self, job: Job) -> None:
+        if self.session.busy is job:
+            self.session.busy = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +202,7 @@ class Doubt:
 
 
 def summary_of(volume: Volume, lesions: tuple[Lesion, ...], work: ScanWork, model: Any) -> dict[str, Any]:
-    """Return what the JSON beside an export says: labels, volumes, the model. No word of the patient."""
+    """Return what the JSON beside an export says: labels, their measures, the model. No word of the patient."""
     voxel_ml = LabelMap(work.labels.data, volume.affine).voxel_ml
     card = getattr(model, "card", None)
     return {
@@ -187,6 +212,7 @@ def summary_of(volume: Volume, lesions: tuple[Lesion, ...], work: ScanWork, mode
                 "name": lesion.name,
                 "voxels": int(work.labels.n_voxels[lesion.label]),
                 "volume_ml": round(float(work.labels.n_voxels[lesion.label]) * voxel_ml, 4),
+                **as_json(measure_of(volume, work.labels, lesion.label)),
             }
             for lesion in lesions
         ],

@@ -130,12 +130,19 @@ class Journal:
     ) -> None:
         self.folder, self._shape, self._max_bytes = folder, shape, max_bytes
         self._on_failed = on_failed
-        self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._entries: queue.SimpleQueue[Entry | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._has_failed = False
 
     def append(self, entry: Entry) -> None:
         """Hand an entry to the thread; the arrays in it must not change any more."""
+        self._put(entry)
+
+    def when_safe(self, call: Callable[[], None]) -> None:
+        """Call from the thread once all entries so far are on the disk; never where they cannot be written."""
+        self._put(call)
+
+    def _put(self, entry: Entry | Callable[[], None]) -> None:
         if self._has_failed:
             return
         if self._thread is None:
@@ -181,6 +188,12 @@ class Journal:
         return 0
 
     def _next(self, file: BinaryIO) -> Entry | None:
+        while callable(entry := self._wait(file)):
+            os.fsync(file.fileno())
+            entry()
+        return entry
+
+    def _wait(self, file: BinaryIO) -> Entry | Callable[[], None] | None:
         try:
             return self._entries.get(timeout=SYNC_EVERY_S)
         except queue.Empty:
@@ -223,6 +236,11 @@ def last_table(folder: Path) -> dict[str, Any]:
         if table:
             return table
     return {}
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing was ever written into a journal."""
+    return all(_file(folder, number).stat().st_size == 0 for number in _generations(folder))
 
 
 def pack(entry: Entry) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from psygnal import Signal
 
 from napari_medseg.errors import ImagingError, MedSegError
 from napari_medseg.imaging.mask_fit import fitted, misfit, resampled, scan_of_mask
@@ -56,15 +57,27 @@ class OpenController:
         Where files are read.
     failures : Failures, optional
         Where unexpected errors go.
+
+    Attributes
+    ----------
+    closed : Signal
+        Emits the ScanWork of a scan that was closed.
     """
+
+    closed = Signal(object)
 
     def __init__(self, editor: Editor, runner: Runner, *, failures: Failures | None = None) -> None:
         self.editor, self.session = editor, editor.session
         self._runner, self._failures = runner, failures or Failures()
         self.works: tuple[ScanWork, ...] = ()
         self._of_offers: dict[int, Volume] = {}
-        self.is_reading = False
+        self._reading: Job | None = None
         self._waiting: tuple[Path, ...] = ()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a file is being read."""
+        return self._reading is not None
 
     @property
     def scans(self) -> tuple[Volume, ...]:
@@ -160,15 +173,31 @@ class OpenController:
 
     def _submit(self, name: str, work: Callable[[Ticket], Any], done: Callable[[Any], None]) -> None:
         job = Job(name, cancel=self.cancel)
-        self.session.busy, self.is_reading = job, True
+        self.session.busy = self._reading = job
         self._runner.submit(
-            work, done=partial(self._deliver, done), failed=self._on_failed, on_progress=partial(self._on_progress, job)
+            work,
+            done=partial(self._deliver, job, done),
+            failed=partial(self._on_failed, job),
+            on_progress=partial(self._on_progress, job),
+            dropped=partial(self._on_dropped, job),
         )
 
-    def _deliver(self, done: Callable[[Any], None], result: Any) -> None:
-        self.session.busy, self.is_reading = None, False
+    def _deliver(self, job: Job, done: Callable[[Any], None], result: Any) -> None:
+        self._end(job)
         done(result)
         self._open_next()
+
+    def _on_dropped(self, job: Job) -> None:
+        self._end(job)
+        self._open_next()
+
+    def _end(self, job: Job) -> None:
+        """Nothing is being read any more, unless another file took the place of this one."""
+        if self._reading is not job:
+            return
+        self._reading = None
+        if self._shows(job):
+            self.session.busy = None
 
     def _open_next(self) -> None:
         if self._waiting and not self.is_reading:
@@ -177,15 +206,18 @@ class OpenController:
             self.open(path)
 
     def _on_progress(self, job: Job, fraction: float) -> None:
-        if self.session.busy is not None and self.session.busy.name == job.name:
+        if self.session.busy is None or self._shows(job):
             self.session.busy = job.at(fraction)
+
+    def _shows(self, job: Job) -> bool:
+        return self.session.busy is not None and self.session.busy.name == job.name
 
     def cancel(self) -> None:
         """Stop waiting for the file that is being read."""
         self._waiting = ()
-        if self._runner.cancel():
-            self.is_reading = False
-            self.session.busy = None
+        job = self._reading
+        if job is not None and self._runner.cancel():
+            self._end(job)
             self.session.message = "Stopped."
 
     def choose(self, volume: Volume) -> None:
@@ -205,11 +237,13 @@ class OpenController:
 
     def close(self, volume: Volume) -> None:
         """Forget a scan (its work stays in the journal); another open scan takes its place."""
+        closed = [work for work in self.works if work.volume is volume]
         self.works = tuple(work for work in self.works if work.volume is not volume)
-        if self.session.volume is not volume:
-            return
-        self.session.message = f"{volume.name or 'The scan'} is closed."
-        self._turn_to(self.works[-1] if self.works else None)
+        if self.session.volume is volume:
+            self.session.message = f"{volume.name or 'The scan'} is closed."
+            self._turn_to(self.works[-1] if self.works else None)
+        for work in closed:
+            self.closed.emit(work)
 
     def load(self, label_map: LabelMap, work: ScanWork) -> None:
         """Take a label map over as lesions, as one undoable step.
@@ -290,8 +324,8 @@ class OpenController:
         notes = "".join(f" {warning}" for warning in label_map.warnings)
         self.session.message = f"{_n_lesions(n_new)} taken over from {name}, {how}.{notes}"
 
-    def _on_failed(self, error: Exception) -> None:
-        self.session.busy, self.is_reading = None, False
+    def _on_failed(self, job: Job, error: Exception) -> None:
+        self._end(job)
         self.session.message = explain(error)
         self._failures.report(error)
         self._open_next()

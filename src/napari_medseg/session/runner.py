@@ -1,8 +1,12 @@
-"""Where long work runs: one thread a lane, the newest request wins, answers arrive on the caller's thread."""
+"""Where long work runs: one thread a lane, answers arrive on the caller's thread.
+
+In most lanes the newest request wins. A lane that keeps all works off one after the other: nothing saved gets lost.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -11,6 +15,7 @@ from napari_medseg.errors import Cancelled, JobFailed, MedSegError
 
 Result = TypeVar("Result")
 Post = Callable[[Callable[[], None]], None]
+LAST_WORK_S = 60.0
 
 
 @dataclass(eq=False)
@@ -23,12 +28,19 @@ class Ticket:
         Counts up within a lane.
     on_progress : callable, optional
         Receives the fraction done, on the caller's thread.
+    post : callable
+        Runs a function on the caller's thread.
+    cancelled : bool
+        Whether nobody waits for the answer any more.
+    on_dropped : callable, optional
+        Told once, on the caller's thread, when the request is cancelled.
     """
 
     number: int
     on_progress: Callable[[float], None] | None = None
     post: Post = field(default=lambda call: call())
     cancelled: bool = False
+    on_dropped: Callable[[], None] | None = None
 
     def should_stop(self) -> bool:
         """Whether nobody waits for this answer any more."""
@@ -36,7 +48,10 @@ class Ticket:
 
     def cancel(self) -> None:
         """Stop waiting for the answer: it is dropped if it comes."""
-        self.cancelled = True
+        if not self.cancelled:
+            self.cancelled = True
+            if self.on_dropped is not None:
+                self.post(self.on_dropped)
 
     def report(self, fraction: float) -> None:
         """Tell the caller how far the work is, 0 to 1."""
@@ -46,7 +61,7 @@ class Ticket:
 
 
 class Runner(Protocol):
-    """Runs one piece of work at a time and drops every answer but the newest request's."""
+    """Runs one piece of work at a time; what becomes of an older request when a newer one comes, each kind says."""
 
     def submit(
         self,
@@ -55,8 +70,9 @@ class Runner(Protocol):
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
         on_progress: Callable[[float], None] | None = None,
+        dropped: Callable[[], None] | None = None,
     ) -> Ticket:
-        """Ask for work; exactly one of ``done`` and ``failed`` is called later, unless a newer request wins."""
+        """Ask for work; exactly one of ``done``, ``failed`` and ``dropped`` (a newer request won) is called later."""
 
     def cancel(self) -> bool:
         """Drop the newest request; whether there was one."""
@@ -97,8 +113,9 @@ class InlineRunner:
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
         on_progress: Callable[[float], None] | None = None,
+        dropped: Callable[[], None] | None = None,
     ) -> Ticket:
-        """Run the work and deliver its outcome before returning."""
+        """Run the work and deliver its outcome before returning; nothing is ever dropped here."""
         self._number += 1
         ticket = Ticket(self._number, on_progress)
         _Request(ticket, work, done, failed).run()()
@@ -118,13 +135,15 @@ class ThreadRunner:
         Runs a function on the caller's thread (the GUI thread in a window).
     name : str
         The thread's name.
+    keeps_all : bool
+        Work every request off, first in, first out, even after `close`; no request can be dropped.
     """
 
-    def __init__(self, post: Post, *, name: str = "medseg") -> None:
-        self._post, self._name = post, name
+    def __init__(self, post: Post, *, name: str = "medseg", keeps_all: bool = False) -> None:
+        self._post, self._name, self._keeps_all = post, name, keeps_all
         self._lock = threading.Lock()
         self._wakes = threading.Condition(self._lock)
-        self._waiting: _Request | None = None
+        self._waiting: deque[_Request] = deque()
         self._newest: Ticket | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -137,14 +156,15 @@ class ThreadRunner:
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
         on_progress: Callable[[float], None] | None = None,
+        dropped: Callable[[], None] | None = None,
     ) -> Ticket:
-        """Queue the work in the place of whatever waits; the request that runs is asked to stop."""
+        """Queue the work in the place of whatever waits (the request that runs is asked to stop), or behind it."""
+        self.cancel()
         with self._wakes:
             self._number += 1
-            if self._newest is not None:
-                self._newest.cancel()
-            ticket = Ticket(self._number, on_progress, self._post)
-            self._newest, self._waiting = ticket, _Request(ticket, work, done, failed)
+            ticket = Ticket(self._number, on_progress, self._post, on_dropped=dropped)
+            self._newest = ticket
+            self._waiting.append(_Request(ticket, work, done, failed))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
                 self._thread.start()
@@ -153,19 +173,24 @@ class ThreadRunner:
 
     def cancel(self) -> bool:
         """Drop the newest request; whether there was one."""
+        if self._keeps_all:
+            return False
         with self._wakes:
-            ticket, self._newest, self._waiting = self._newest, None, None
+            ticket, self._newest = self._newest, None
+            self._waiting.clear()
         if ticket is None or ticket.cancelled:
             return False
         ticket.cancel()
         return True
 
     def close(self) -> None:
-        """Drop everything and end the thread once its work returns."""
+        """Drop everything and end the thread once its work returns; a lane that keeps all is waited for."""
         self.cancel()
         with self._wakes:
             self._closed = True
             self._wakes.notify()
+        if self._keeps_all and self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(LAST_WORK_S)
 
     def _loop(self) -> None:
         while (request := self._take()) is not None:
@@ -175,10 +200,9 @@ class ThreadRunner:
 
     def _take(self) -> _Request | None:
         with self._wakes:
-            while self._waiting is None and not self._closed:
+            while not self._waiting and not self._closed:
                 self._wakes.wait()
-            request, self._waiting = self._waiting, None
-            return request
+            return self._waiting.popleft() if self._waiting else None
 
     def _finish(self, ticket: Ticket) -> None:
         with self._wakes:

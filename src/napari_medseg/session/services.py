@@ -84,6 +84,7 @@ def build(
     answers: Runner | None = None,
     files: Runner | None = None,
     display: Runner | None = None,
+    figures: Runner | None = None,
     writer: Runner | None = None,
     loader: Callable[[str], Segments] = load,
     store: Any = None,
@@ -94,9 +95,11 @@ def build(
 
     Parameters
     ----------
-    answers, files, display, writer : Runner, optional
-        Where the model works, where files are read and written, where scans are resampled to be looked at, and where
-        labelled cases are written; inline where nothing is given.
+    answers, files, display, figures : Runner, optional
+        Where the model works, where scans and masks are read, where scans are resampled to be looked at, and where
+        evaluations run; inline where nothing is given. In these lanes the newest request wins.
+    writer : Runner, optional
+        Where corrections, exports and labelled cases are written; it must keep all requests.
     loader : callable
         Loads a model by its name.
     store, library : optional
@@ -106,21 +109,20 @@ def build(
     """
     session, failures = Session(), Failures()
     editor, library = Editor(session), library or Library()
-    files, answers, store = (
+    files, answers, writer, store = (
         files or InlineRunner(),
         answers or InlineRunner(),
+        writer or InlineRunner(),
         store or CorrectionStore(corrections_folder()),
     )
     segmenting = SegmentController(editor, answers, loader=loader, failures=failures)
     opening = OpenController(editor, files, failures=failures)
-    correcting = CorrectController(editor, files, store, stop=segmenting.cancel, failures=failures)
+    correcting = CorrectController(editor, writer, store, stop=segmenting.cancel, failures=failures)
     learning = LearnController(session, store, library, failures=failures)
     comparing = CompareController(session, store, library, answers, failures=failures)
-    exporting = ExportController(editor, files, failures=failures)
+    exporting = ExportController(editor, writer, failures=failures)
     cases = CaseLibrary()
-    labelling = LabelController(
-        editor, cases, writer or InlineRunner(), studies=StudyScans(lambda: opening.works), failures=failures
-    )
+    labelling = LabelController(editor, cases, writer, studies=StudyScans(lambda: opening.works), failures=failures)
     recovery = RecoveryController(editor, opening, home_folder() / "journal", post=post)
     correcting.accepted.connect(recovery.note_saved)
     correcting.accepted.connect(learning.changed.emit)
@@ -143,7 +145,7 @@ def build(
         classes=ClassLearnController(session, labelling, library, failures=failures),
         classifying=ClassifyController(labelling, library, answers, choose=opening.choose, failures=failures),
         similar=SimilarController(labelling, opening, answers, failures=failures),
-        evaluating=EvaluateController(session, cases, library, files, failures=failures),
+        evaluating=EvaluateController(session, cases, library, figures or InlineRunner(), failures=failures),
         cases=cases,
         store=store,
         library=library,

@@ -40,6 +40,8 @@ class ScanWork:
         The scan's content in a few letters.
     accepted : Path, optional
         The folder of the last accepted correction.
+    saved : Step, optional
+        The newest step that is part of the last correction or export.
     seconds : float
         How long the user has worked on the lesions, pauses left out.
     """
@@ -52,6 +54,7 @@ class ScanWork:
     reviewed: frozenset[int] = frozenset()
     fingerprint: str = ""
     accepted: Path | None = None
+    saved: Step | None = None
     seconds: float = 0.0
     touched_at: float = field(default_factory=monotonic)
 
@@ -122,6 +125,14 @@ class Editor:
     def table(self) -> Table:
         """The lesion table as it is now."""
         return Table(self.session.lesions, self.session.active_label)
+
+    def table_of(self, work: ScanWork) -> Table:
+        """Return the lesion table of any scan's work as it is now, whichever scan is open."""
+        return self.table if self.session.work is work else work.table
+
+    def reviewed_of(self, work: ScanWork) -> frozenset[int]:
+        """Return the slices of any scan's work that are marked as reviewed, whichever scan is open."""
+        return self.session.reviewed if self.session.work is work else work.reviewed
 
     @property
     def protected(self) -> tuple[int, ...]:

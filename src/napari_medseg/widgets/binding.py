@@ -50,10 +50,11 @@ def bound(viewer: ViewerModel) -> Binding | None:
 
 def _threaded() -> Services:
     post = GuiThread()
-    names = ("model", "files", "display", "cases")
-    answers, files, display, writer = (ThreadRunner(post, name=f"medseg-{name}") for name in names)
-    services = build(answers=answers, files=files, display=display, writer=writer, post=post)
-    for runner in (answers, files, display, writer):
+    names = ("model", "files", "display", "figures")
+    answers, files, display, figures = (ThreadRunner(post, name=f"medseg-{name}") for name in names)
+    writer = ThreadRunner(post, name="medseg-writer", keeps_all=True)
+    services = build(answers=answers, files=files, display=display, figures=figures, writer=writer, post=post)
+    for runner in (answers, files, display, figures, writer):
         weakref.finalize(services, runner.close)
     for training in (services.learning, services.classes):
         weakref.finalize(services, training.close)  # a training must not outlive its window

@@ -153,7 +153,6 @@ class PromptTools:
         self._turn_other_planes(np.array(event.position, float))
         self.segmenting.click(position, positive=is_positive(event) if positive is None else positive)
 
-
     def _turn_other_planes(self, world: NDArray[np.float64]) -> None:
         """Let the planes that are not shown run through a place: whoever turns to them sees what was pointed at."""
         dims = self.viewer.dims
