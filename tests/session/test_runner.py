@@ -1,6 +1,8 @@
 """The worker thread: newest wins, failures are ours, answers arrive where they are posted."""
 
 import queue
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -166,3 +168,22 @@ def test_explain():
     assert explain(Cancelled("whatever")) == "Stopped."
     assert explain(ModelError("One sentence.")) == "One sentence."
     assert "TypeError" in explain(TypeError("x"))
+
+
+def test_the_interpreter_waits_for_work_that_is_under_way(tmp_path):
+    program = """
+import sys, time
+from pathlib import Path
+from napari_medseg.session.runner import ThreadRunner
+
+def work(ticket):
+    time.sleep(0.3)
+    Path(sys.argv[1]).write_text(str(ticket.should_stop()))
+
+ThreadRunner(lambda call: call()).submit(work, done=lambda _: None, failed=lambda _: None)
+time.sleep(0.1)
+"""
+    out = tmp_path / "out"
+    done = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert out.read_text() == "True", "it is asked to stop, and waited for"

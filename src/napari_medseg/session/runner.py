@@ -5,7 +5,9 @@ In most lanes the newest request wins. A lane that keeps all works off one after
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from napari_medseg.errors import Cancelled, JobFailed, MedSegError
 
 Result = TypeVar("Result")
 Post = Callable[[Callable[[], None]], None]
-LAST_WORK_S = 60.0
+LAST_WORK_S, LAST_ANSWER_S = 60.0, 10.0
 
 
 @dataclass(eq=False)
@@ -168,6 +170,7 @@ class ThreadRunner:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
                 self._thread.start()
+                atexit.register(_end, weakref.ref(self))
             self._wakes.notify()
         return ticket
 
@@ -208,6 +211,15 @@ class ThreadRunner:
         with self._wakes:
             if self._newest is ticket:
                 self._newest = None
+
+
+def _end(reference: weakref.ref[ThreadRunner]) -> None:
+    """Wait for the work of a runner at the interpreter's end: native code that outlives it aborts the process."""
+    runner = reference()
+    if runner is not None:
+        runner.close()
+        if runner._thread is not None:
+            runner._thread.join(LAST_ANSWER_S)
 
 
 def _unless_stale(ticket: Ticket, deliver: Callable[[], None], finish: Callable[[Ticket], None]) -> Callable[[], None]:
