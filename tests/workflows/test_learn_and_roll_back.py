@@ -81,6 +81,7 @@ def test_the_next_scan_is_segmented_without_a_click(window, scan, model, ball_sc
     window.settled()
     window.press("Mark all")
     window.press("Accept")
+    window.wait(lambda: window.session.message.startswith("Accepted"))
     learning = window.dock.services.learning
     window.wait(lambda: learning.n_corrections() == 1)
     window.dock.panels["Learn"].form["steps"].value = "24"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from napari_medseg.errors import Cancelled, LearningError
 from napari_medseg.imaging.durable import write_bytes_durably
@@ -132,7 +132,8 @@ class _Batches(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return self.n
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
-        torch.set_num_threads(1)
+        if get_worker_info() is not None:
+            torch.set_num_threads(1)
         number = self.start + item
         size, n = self.settings.sizes[number % len(self.settings.sizes)]
         rng = np.random.default_rng((self.seed, number))
