@@ -10,7 +10,7 @@ import torch
 
 from napari_medseg.home import home_folder
 from napari_medseg.networks.click_unet import ClickUNet
-from napari_medseg.segmentation import speed
+from napari_medseg.segmentation import self_test, speed
 from napari_medseg.segmentation.precision import faster_dtype
 from napari_medseg.segmentation.self_test import measure
 from napari_medseg.segmentation.speed import FILE, Speed, is_measured, keep, machine, measure_later, speed_of
@@ -88,3 +88,15 @@ def test_the_measurement_compares_precisions_and_threads() -> None:
     assert {name.split(",")[0] for name in found.seconds} == {"float32", "bfloat16"}
     assert found.agreement is not None
     assert 0 <= found.agreement <= 1
+
+
+@pytest.mark.parametrize(("load", "n_measured"), [((90.0,), 0), ((5.0, 90.0, 90.0, 5.0, 5.0), 2), ((5.0, 5.0), 1)])
+def test_a_busy_machine_is_not_judged(
+    monkeypatch: pytest.MonkeyPatch, load: tuple[float, ...], n_measured: int
+) -> None:
+    loads, measured = list(load), []
+    monkeypatch.setattr(self_test.psutil, "cpu_percent", lambda _: loads.pop(0) if len(loads) > 1 else loads[0])
+    monkeypatch.setattr(self_test.time, "sleep", lambda _: None)
+    found = self_test.in_peace(lambda: measured.append(1) or Speed(machine="this", precision="float32"))
+    assert len(measured) == n_measured
+    assert (found is None) == (n_measured == 0)
