@@ -19,6 +19,7 @@ from napari_medseg.session.session import Session
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(500)
 def test_corrections_teach_the_next_version_and_one_step_goes_back(tmp_path, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(library_module, "BUNDLED", tmp_path / "weights")
