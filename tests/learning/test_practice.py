@@ -16,7 +16,7 @@ class Meeting:
     """Collectives of two threads: both must call the same one, or it fails as a real group does."""
 
     def __init__(self):
-        self.barrier, self.brought = threading.Barrier(2, timeout=5), [None, None]
+        self.barrier, self.brought = threading.Barrier(2, timeout=60), [None, None]
 
     def meet(self, rank, what, value):
         self.brought[rank] = (what, value)
