@@ -16,6 +16,7 @@ from napari_medseg.learning.fine_tune import fine_tune
 from napari_medseg.learning.settings import Strategy
 from napari_medseg.learning.trainer import STATE
 from napari_medseg.models.checkpoint import read_card
+from napari_medseg.models.library import Library
 from napari_medseg.networks.click_unet import ClickUNet
 
 
@@ -267,6 +268,9 @@ def test_no_card_holds_the_name_of_a_pinned_scan(model, tmp_path, monkeypatch):
     assert f"the pinned case scan {content_hash(volume)[:16]} with one click" in card
     assert "Doe_Jane" not in card
     assert "phantom 5" not in card
+    library = Library(tmp_path / "models")
+    verdict = result.verdict.model_dump(mode="json", exclude={"folder"})
+    assert library.take_over("click", tmp_path / "new", verdict) == 2, "the card's own sentence names nobody"
 
 
 def test_corrections_that_cannot_teach_are_refused(model):

@@ -196,8 +196,8 @@ def test_a_refused_first_version_is_not_stored(library, checkpoint, tmp_path):
 
 
 def test_only_what_was_measured_is_taken_over(library, checkpoint, tmp_path):
-    said = {"adopted": True, "sentence": "0.7 -> 0.8"}
-    folder = trained(tmp_path / "a", checkpoint, adopted=True, sentence="0.7 -> 0.9")
+    said = {"adopted": True, "dice_after": 0.8}
+    folder = trained(tmp_path / "a", checkpoint, adopted=True, dice_after=0.9)
     with pytest.raises(ModelError, match="another version than the one that was measured"):
         library.take_over("click", folder, said)
     trained(folder, checkpoint, **said)

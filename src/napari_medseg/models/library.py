@@ -124,7 +124,8 @@ class Library:
         folder : str or Path
             What was trained.
         verdict : mapping
-            What the gate said of it, ``adopted`` at least; the card says the same.
+            What the gate said of it, ``adopted`` at least; the card says the same, but for the sentence: a user's own
+            names of scans stand in no card.
 
         Returns
         -------
@@ -138,8 +139,8 @@ class Library:
         """
         if not verdict["adopted"] and not self._numbers(name):
             return None
-        card = read_card(folder)
-        if {key: (card.gate or {}).get(key) for key in verdict} != verdict:
+        card, figures = read_card(folder), {key: value for key, value in verdict.items() if key != "sentence"}
+        if {key: (card.gate or {}).get(key) for key in figures} != figures:
             raise ModelError(f"{folder} holds another version than the one that was measured: train it again")
         number = self._adopt(name, Path(folder), card)
         if verdict["adopted"]:

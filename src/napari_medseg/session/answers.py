@@ -35,7 +35,6 @@ class Answer:
     model: Segments
     proposals: dict[int, Proposal]
     names: dict[int, str]
-    seconds: float
     warnings: tuple[str, ...] = ()
 
 
@@ -47,7 +46,7 @@ def load(name: str) -> Segments:
     return model
 
 
-def answer_of(model: Segments, request: Request, label_map: LabelMap, seconds: float) -> Answer:
+def answer_of(model: Segments, request: Request, label_map: LabelMap) -> Answer:
     """Cut the model's answer down to one box for each label.
 
     Raises
@@ -63,11 +62,11 @@ def answer_of(model: Segments, request: Request, label_map: LabelMap, seconds: f
     by = full_name(model)
     if request.prompts:
         proposals = _proposals(label_map.data, request.label, label_map.confidence, by)
-        return Answer(model, proposals, {}, seconds, label_map.warnings)
+        return Answer(model, proposals, {}, label_map.warnings)
     found: dict[int, Proposal] = {}
     for value in values_in(label_map.data):
         found.update(_proposals(label_map.data == value, value, label_map.confidence, by))
-    return Answer(model, found, dict(model.labels), seconds, label_map.warnings)
+    return Answer(model, found, dict(model.labels), label_map.warnings)
 
 
 def full_name(model: Segments) -> str:

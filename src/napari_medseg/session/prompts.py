@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
 
 import numpy as np
 
@@ -183,7 +182,6 @@ class SegmentController:
             raise ModelError(needs_click(model))
         if ticket.should_stop():
             raise Cancelled("Stopped.")
-        started = perf_counter()
         label_map = model.segment(
             request.work.volume,
             request.prompts,
@@ -191,7 +189,7 @@ class SegmentController:
             progress=ticket.report,
             should_stop=ticket.should_stop,
         )
-        return answer_of(model, request, label_map, perf_counter() - started)
+        return answer_of(model, request, label_map)
 
     def _load(self, name: str) -> Segments:
         """Runs in the worker."""
