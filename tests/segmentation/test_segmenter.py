@@ -12,10 +12,12 @@ from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet, unfold
 from napari_medseg.networks.encoder import fold
+from napari_medseg.segmentation import segmenter
 from napari_medseg.segmentation.classical import GeodesicSegmenter
-from napari_medseg.segmentation.click import choose, mix
+from napari_medseg.segmentation.click import Opinion, Scene, choose
 from napari_medseg.segmentation.prompts import Box, Click, Scribble
 from napari_medseg.segmentation.segmenter import Segmenter
+from napari_medseg.segmentation.views import Prompts, View
 
 AFFINE = np.array([[0, 0, -0.9, 40.0], [0, -0.9, 0, 31.0], [2.5, 0, 0, -80.0], [0, 0, 0, 1.0]])
 
@@ -183,12 +185,40 @@ def test_the_geodesic_method_finds_a_bright_lesion_and_takes_corrections(volume:
         model.segment(volume, [Box(at((5, 20, 18)), at((13, 46, 42)))])
 
 
-def test_another_answer_has_its_share_and_says_no_where_it_does_not_reach() -> None:
-    first = np.full((4, 6, 8), 0.2, np.float32)
-    region = (slice(2, 6), slice(0, 6), slice(10, 18))
-    second = np.full((5, 6, 7), 1.0, np.float32)
-    mix((first, region), (second, (slice(1, 6), slice(0, 6), slice(11, 18))), np.float32(0.4))
-    np.testing.assert_allclose(first[:, :, 0], 0.6 * 0.2, rtol=1e-6)
-    np.testing.assert_allclose(first[:, :, 1:], 0.6 * 0.2 + 0.4, rtol=1e-6)
-    mix((first, region), (second, (slice(20, 25), slice(0, 6), slice(11, 18))), np.float32(0.5))
-    np.testing.assert_allclose(first[:, :, 0], 0.5 * 0.6 * 0.2, rtol=1e-6)
+def test_what_a_scan_is_like_is_looked_at_once(
+    untrained: Segmenter, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(segmenter, "unlike_training", lambda scan, _: (looked.append(scan.name), (scan.name,))[1])
+    other = Volume(volume.data.copy(), AFFINE, name="another")
+    model = Segmenter(untrained.checkpoint, "cpu")
+    told = [model.segment(v, [Click(at((9, 33, 30)))]).warnings for v in (volume, volume, other, volume)]
+    assert looked == ["phantom", "another", "phantom"]
+    assert [t[0] for t in told] == ["phantom", "phantom", "another", "phantom"]
+
+
+def test_opinions_have_their_shares_and_say_no_where_they_do_not_reach() -> None:
+    nothing = Prompts(np.zeros((0, 3)), np.zeros(0, bool), np.zeros(0, np.int64))
+    scene = Scene(np.zeros((64, 64, 64), np.int16), np.ones(3), nothing, lambda x, _: (x, x))
+    wide, narrow = View(np.full(3, 31.5), 64.0, 32), View(np.array([31.5, 31.5, 20.0]), 16.0, 32)
+    left = np.zeros((32, 32, 32), np.float32)
+    left[8:24, 8:24, :16] = 0.2
+    everywhere = np.ones((32, 32, 32), np.float32)
+    answer, region = scene.blend([Opinion(left, wide, 0.6), Opinion(everywhere, narrow, 0.4)], None)
+    found = np.zeros((64, 64, 64), np.float32)
+    found[region] = answer
+    assert found[30, 30, 20] == pytest.approx(0.6 * 0.2 + 0.4)
+    assert found[30, 30, 5] == pytest.approx(0.6 * 0.2)
+    assert found[30, 30, 40:].max() == 0.0
+    assert found[:10].max() == 0.0
+    assert answer.size < found.size / 4, "nothing is made of what nobody thinks likely"
+
+
+def test_an_answer_reaches_what_it_has_to_hold() -> None:
+    nothing = Prompts(np.zeros((0, 3)), np.zeros(0, bool), np.zeros(0, np.int64))
+    scene = Scene(np.zeros((20, 20, 20), np.int16), np.ones(3), nothing, lambda x, _: (x, x))
+    view = View(np.full(3, 5.0), 8.0, 16)
+    answer, region = scene.blend([Opinion(np.zeros((16, 16, 16), np.float32), view, 1.0)], (slice(2, 19),) * 3)
+    assert region == (slice(2, 19),) * 3
+    assert answer.shape == (17, 17, 17)
+    assert not answer.any()

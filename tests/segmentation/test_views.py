@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_medseg.imaging.view import reach_of
 from napari_medseg.segmentation.prompts import Box, Click, Scribble
 from napari_medseg.segmentation.views import (
     BOX,
@@ -58,6 +59,31 @@ def test_a_mask_survives_the_way_into_a_view_and_back() -> None:
     again[region] = back > 0.5
     overlap = 2 * (again & mask).sum() / (again.sum() + mask.sum())
     assert overlap > 0.98
+
+
+def test_only_what_lies_in_a_box_is_pasted() -> None:
+    view = View(np.array([20.0, 20.0, 20.0]), 24.0, 32)
+    values = np.random.default_rng(0).random((32, 32, 32)).astype(np.float32)
+    whole, region = paste(values, view, (40, 40, 40), (1.0, 1.0, 1.0))
+    box = (slice(15, 20), slice(0, 25), slice(30, 40))
+    part, where = paste(values, view, (40, 40, 40), (1.0, 1.0, 1.0), box)
+    assert where == tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(region, box, strict=True))
+    inner = tuple(slice(w.start - r.start, w.stop - r.start) for w, r in zip(where, region, strict=True))
+    np.testing.assert_allclose(part, whole[inner], rtol=1e-6)
+
+
+@pytest.mark.parametrize("extent", [6.0, 24.0, 90.0])
+def test_the_reach_of_points_holds_all_that_they_have_a_say_in(extent: float) -> None:
+    view, spacing = View(np.array([20.0, 18.0, 22.0]), extent, 32), (1.0, 1.5, 0.7)
+    wanted = np.zeros((32, 32, 32), bool)
+    wanted[10:14, 20, 9:30] = True
+    whole, region = paste(wanted.astype(np.float32), view, (40, 40, 40), spacing)
+    array = np.zeros((40, 40, 40), np.float32)
+    array[region] = whole
+    reach = reach_of(wanted, view, array.shape, spacing)
+    assert reach is not None
+    assert array[reach].sum() == array.sum() > 0
+    assert reach_of(np.zeros_like(wanted), view, array.shape, spacing) is None
 
 
 def test_prompts_are_drawn_where_they_are() -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_medseg.session.labels import WorkingLabels, bounding_region, relative, shifted, union
+from napari_medseg.imaging.filled_box import filled_box
+from napari_medseg.session.labels import WorkingLabels, relative, shifted, union
 
 SHAPE = (6, 8, 10)
 BOX = (slice(1, 4), slice(2, 6), slice(3, 9))
@@ -125,9 +126,8 @@ def test_slices_are_counted_along_the_reviewed_axis():
 
 def test_boxes():
     mask = np.zeros(SHAPE, bool)
-    assert bounding_region(mask) is None
     mask[2, 3, 4] = mask[4, 3, 9] = True
-    found = bounding_region(mask)
+    found = filled_box(mask)
     assert found == (slice(2, 5), slice(3, 4), slice(4, 10))
     assert union(found, BOX) == (slice(1, 5), slice(2, 6), slice(3, 10))
     assert shifted(relative(BOX, union(found, BOX)), union(found, BOX)) == BOX

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
+from napari_medseg.imaging.filled_box import Region, filled_box
 from napari_medseg.imaging.orientation import acquisition_axis
 from napari_medseg.imaging.volume import LabelMap
 
 Point = tuple[float, float, float]
-Region = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +70,8 @@ def _finding(
     label_map: LabelMap, value: int, mask: NDArray[np.bool_], name: str, offset: tuple[slice, ...] | None = None
 ) -> Finding:
     """Measure a lesion given as a mask of the whole grid, or of the box of it at ``offset``."""
-    spans = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    inner = tuple(slice(int(s[0]), int(s[-1]) + 1) for s in spans)
+    inner = filled_box(mask)
+    assert inner is not None
     starts = [part.start for part in offset] if offset is not None else [0, 0, 0]
     z, y, x = (slice(int(i.start + s), int(i.stop + s)) for i, s in zip(inner, starts, strict=True))
     mask = np.ascontiguousarray(mask[inner])

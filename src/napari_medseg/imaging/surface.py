@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medseg.errors import ImagingError
 from napari_medseg.imaging.durable import write_durably
+from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.imaging.volume import LabelMap
 
 __all__ = ["SURFACE_SUFFIXES", "Surface", "surface_of", "write_surface"]
@@ -65,7 +66,8 @@ def surface_of(label_map: LabelMap, label: int = 1) -> Surface:
     is_label = label_map.data == label
     if not is_label.any():
         raise ImagingError(f"no voxel has label {label}, so it has no surface; choose one of the mask's labels")
-    box = _box(is_label)
+    box = filled_box(is_label)
+    assert box is not None
     # One voxel of background on every side closes the surface at the edge of the scan.
     padded = np.pad(is_label[box], 1).astype(np.float32)
     corners, triangles, _, _ = marching_cubes(padded, 0.5)
@@ -117,14 +119,6 @@ def write_surface(path: str | Path, label_map: LabelMap, label: int | None = Non
             raise ImagingError(f"{path.name} did not read back as it was written, so it was not kept; save it again")
 
     return write_durably(path, write, verify)
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    sides = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        sides.append(slice(int(used[0]), int(used[-1]) + 1))
-    return tuple(sides)
 
 
 def _stl(surfaces: list[Surface]) -> bytes:

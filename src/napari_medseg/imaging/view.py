@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from napari_medseg.imaging.filled_box import filled_box
+
 BALL_RADIUS = 5.0
 _MAX_SAMPLES_A_STEP = 2.0
 _SHEET_POINTS, _SHEET_PART = 6.0, 0.2
@@ -131,9 +133,26 @@ def sheets(shape: Sequence[int], view: View, spacing_mm: Sequence[float]) -> tup
 
 
 def paste(
-    values: Floats, view: View, shape: Sequence[int], spacing_mm: Sequence[float]
+    values: Floats,
+    view: View,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    within: Sequence[slice] | None = None,
 ) -> tuple[Floats, tuple[slice, ...]]:
     """Resample a view's values, shape (size, size, size), to the array's grid, where the view covers it.
+
+    Parameters
+    ----------
+    values : ndarray
+        The values at the view's points.
+    view : View
+        Where they are.
+    shape : sequence of int
+        Of the array.
+    spacing_mm : sequence of float
+        Voxel size of the array along (z, y, x).
+    within : sequence of slice, optional
+        A box of the array: only what of the view lies in it is made, at least one voxel.
 
     Returns
     -------
@@ -145,14 +164,31 @@ def paste(
     matrices, region = {}, []
     for axis, (c, n) in enumerate(zip(view.coordinates(spacing_mm), shape, strict=True)):
         pitch = c[1] - c[0]
-        low = int(np.clip(np.ceil(c[0] - pitch / 2), 0, n - 1))
-        high = int(np.clip(np.floor(c[-1] + pitch / 2), low, n - 1)) + 1
+        start, stop = (0, n) if within is None else (within[axis].start, within[axis].stop)
+        low = int(np.clip(np.ceil(c[0] - pitch / 2), start, stop - 1))
+        high = int(np.clip(np.floor(c[-1] + pitch / 2), low, stop - 1)) + 1
         points = np.clip((np.arange(low, high) - c[0]) / pitch, 0, view.size - 1)
         width = max(1.0, 1.0 / pitch)
         weights = np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(view.size)[None]) / width)
         matrices[axis] = _averages(weights)
         region.append(slice(low, high))
     return _product(values, matrices), tuple(region)
+
+
+def reach_of(
+    wanted: NDArray[np.bool_], view: View, shape: Sequence[int], spacing_mm: Sequence[float]
+) -> tuple[slice, ...] | None:
+    """The box of the array that some of a view's points have a say in; None where none is wanted."""
+    box = filled_box(wanted)
+    if box is None:
+        return None
+    region = []
+    for part, c, n in zip(box, view.coordinates(spacing_mm), shape, strict=True):
+        pitch = max(float(c[1] - c[0]), 1.0)
+        low = int(np.clip(np.floor(c[part.start] - pitch), 0, n - 1))
+        high = int(np.clip(np.ceil(c[part.stop - 1] + pitch), low, n - 1)) + 1
+        region.append(slice(low, high))
+    return tuple(region)
 
 
 def intensity_window(array: NDArray[np.generic], points: Index, spacing_mm: Sequence[float]) -> tuple[float, float]:

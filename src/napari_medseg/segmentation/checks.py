@@ -27,7 +27,7 @@ def check_prompts(prompts: Prompts, volume: Volume, previous: LabelMap | None) -
         raise ModelError(f"the point ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside the scan: give a position inside it")
     if not all(np.isfinite([low, high]).all() for low, high, _ in prompts.boxes):
         raise ModelError("a corner of the box is not a number: give both corners in millimetres")
-    if previous is not None and np.any(previous.data):
+    if prompts.signs.any() or any(positive for *_, positive in prompts.boxes):
         return
-    if not prompts.signs.any() and not any(positive for *_, positive in prompts.boxes):
+    if previous is None or not np.any(previous.data):
         raise ModelError("only background was marked: click into the lesion too, or draw a box round it")

@@ -114,8 +114,8 @@ def _where_asked(
     if not was.any():
         return likely
     if (prompts.ages == 0).any() or not prompts.boxes:
-        asked = only_what_was_asked(likely, was, prompts)
-        return only_where_it_was_asked(asked, was, region, prompts, spacing)
+        only_what_was_asked(likely, was, prompts)
+        return only_where_it_was_asked(likely, was, region, prompts, spacing)
     beyond = np.ones(was.shape, bool)
     beyond[in_box(prompts.boxes[-1], region)] = False
     return np.where(beyond, np.where(was > 0, np.maximum(likely, _JUST_INSIDE), np.minimum(likely, _NOT_IN)), likely)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from napari_medseg.errors import Cancelled
-from napari_medseg.imaging.view import sheets
+from napari_medseg.imaging.filled_box import Region, filled_box
+from napari_medseg.imaging.view import reach_of, sheets
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.intensities import (
     SIZE,
@@ -39,10 +40,20 @@ LADDER_VIEWS = 7
 NARROWEST_VOXELS, WIDEST_VOXELS = 20.0, 520.0
 _MARGINS, _WIDE = (1.7, 1.35), 2.2
 _FILL = 1.45
-_OPINION_FIRST, _OPINION_LATER = np.float32(0.25), np.float32(0.4)
+_OPINION_FIRST, _OPINION_LATER = 0.25, 0.4
+_NEGLIGIBLE, _ROUND_POINTS = 0.04, 3
 AGREEMENT = 2.0
 _NEAR_MM, _NEAR_VOXELS = 5.0, 2.0
 _JUST_INSIDE = np.float32(0.55)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opinion:
+    """Probabilities at a view's points, and their share in the answer."""
+
+    probability: Floats
+    view: View
+    share: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,9 +74,23 @@ class Scene:
         probabilities, quality = self.predict(inputs, widths_in_ladder(views))
         return [p * x[-1] for p, x in zip(probabilities, inputs, strict=True)], quality
 
-    def paste(self, probability: Floats, view: View) -> Answer:
-        """A view's probabilities on the scan's grid."""
-        return paste(probability, view, self.array.shape, tuple(self.spacing_mm))
+    def blend(self, opinions: Sequence[Opinion], held: Region | None) -> Answer:
+        """Opinions on the scan's grid, each with its share; where one does not reach, it says no.
+
+        The region is the box of what any of them thinks likely enough to matter, and of what it has to hold.
+        """
+        shape, spacing = self.array.shape, tuple(self.spacing_mm)
+        boxes = [reach_of(o.probability > _NEGLIGIBLE, o.view, shape, spacing) for o in opinions]
+        region = _joined([box for box in (*boxes, held) if box is not None])
+        probability = np.zeros([part.stop - part.start for part in region], np.float32)
+        for opinion, box in zip(opinions, boxes, strict=True):
+            if box is None:
+                continue
+            values, where = paste(opinion.probability, opinion.view, shape, spacing, region)
+            here = tuple(slice(w.start - r.start, w.stop - r.start) for w, r in zip(where, region, strict=True))
+            values *= np.float32(opinion.share)
+            probability[here] += values
+        return probability, region
 
     def cuts(self, probability: Floats, view: View) -> bool:
         """Whether a view's border cuts through the mask: then it shows too little."""
@@ -82,10 +107,9 @@ class Scene:
             return None
         return search_rays(self.array, middle_of(self.prompts, self.spacing_mm), tuple(self.spacing_mm))
 
-    def intensities(self, belief: Belief) -> Answer:
+    def intensities(self, belief: Belief, share: float) -> Opinion:
         """What the intensities alone say of a shape."""
-        likely = likely_by_intensity(self.array, belief, self.spacing_mm, self.prompts)
-        return self.paste(likely, belief.view)
+        return Opinion(likely_by_intensity(self.array, belief, self.spacing_mm, self.prompts), belief.view, share)
 
 
 def segment_first(scene: Scene) -> Answer:
@@ -105,18 +129,19 @@ def segment_first(scene: Scene) -> Answer:
         agreement = [rays.agreement(p, v, tuple(scene.spacing_mm)) for p, v in zip(probabilities, views, strict=True)]
         quality = expit(logit(quality.clip(1e-4, 1 - 1e-4)) + AGREEMENT * np.array(agreement))
     k = choose(probabilities, quality)
-    first, region = scene.paste(probabilities[k], views[k])
-    mask = np.zeros(scene.array.shape, np.uint8)
-    mask[region] = first > 0.5
-    close = framing(scene.prompts.points, mask, region, _FILL, scene.spacing_mm)
+    held = _box_of(scene.prompts.points, scene.array.shape)
+    first, region = scene.blend([Opinion(probabilities[k], views[k], 1.0)], held)
+    close = framing(scene.prompts.points, first > 0.5, region, _FILL, scene.spacing_mm)
     if close is None:
         return first, region
+    mask = np.zeros(scene.array.shape, np.uint8)
+    mask[region] = first > 0.5
     (again,), _ = scene.ask([close], mask)
-    answer = scene.paste(again, close)
-    if rays is not None:
-        belief = belief_from_rays(rays.best(), scene.prompts, scene.array.shape, scene.spacing_mm)
-        mix(answer, scene.intensities(belief), _OPINION_FIRST)
-    return answer
+    if rays is None:
+        return scene.blend([Opinion(again, close, 1.0)], held)
+    belief = belief_from_rays(rays.best(), scene.prompts, scene.array.shape, scene.spacing_mm)
+    opinions = [Opinion(again, close, 1 - _OPINION_FIRST), scene.intensities(belief, _OPINION_FIRST)]
+    return scene.blend(opinions, held)
 
 
 def ladder(prompts: Prompts, shape: Sequence[int], spacing: NDArray[np.float64]) -> list[View]:
@@ -148,27 +173,45 @@ def choose(probabilities: Sequence[Floats], quality: Floats) -> int:
 
 def framing(
     points: NDArray[np.float64],
-    mask: NDArray[np.uint8],
+    mask: NDArray[np.generic],
     region: Sequence[slice],
     margin: float,
     spacing_mm: NDArray[np.float64],
     size: int = CLOSE_SIZE,
 ) -> View | None:
-    """View that the mask (known to lie in `region`) and all points fill up to a margin; None for an empty mask."""
+    """View that a mask, given in a region, and all points fill up to a margin; None for an empty mask."""
     bounds = _bounds(points, mask, region)
     return None if bounds is None else _framed(*bounds, margin, spacing_mm, size)
 
 
 def _bounds(
-    points: NDArray[np.float64], mask: NDArray[np.uint8], region: Sequence[slice]
+    points: NDArray[np.float64], mask: NDArray[np.generic], region: Sequence[slice]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Lowest and highest index of the mask and the points; None for an empty mask."""
-    cut = _filled_part(mask[tuple(region)].view(np.bool_))
+    """Lowest and highest index of a mask, given in a region, and of the points; None for an empty mask."""
+    cut = filled_box(mask)
     if cut is None:
         return None
     low = np.array([c.start + part.start - 0.5 for c, part in zip(cut, region, strict=True)])
     high = np.array([c.stop + part.start - 0.5 for c, part in zip(cut, region, strict=True)])
     return np.minimum(low, points.min(0, initial=np.inf)), np.maximum(high, points.max(0, initial=-np.inf))
+
+
+def _box_of(points: NDArray[np.float64], shape: Sequence[int]) -> Region | None:
+    """The box that holds the voxels of the points, and a few round them; None without points."""
+    if not len(points):
+        return None
+    low = np.maximum(np.floor(points.min(0)).astype(int) - _ROUND_POINTS, 0)
+    high = np.minimum(np.ceil(points.max(0)).astype(int) + _ROUND_POINTS + 1, shape)
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return z, y, x
+
+
+def _joined(boxes: Sequence[Sequence[slice]]) -> Region:
+    """The box that holds several; one voxel where there is none."""
+    if not boxes:
+        return slice(0, 1), slice(0, 1), slice(0, 1)
+    z, y, x = (slice(min(p.start for p in parts), max(p.stop for p in parts)) for parts in zip(*boxes, strict=True))
+    return z, y, x
 
 
 def _framed(
@@ -178,49 +221,44 @@ def _framed(
     return View((low + high) / 2, max(extent, NARROWEST_VOXELS / 2 * float(spacing_mm.min())), size)
 
 
-def segment_again(scene: Scene, previous: NDArray[np.uint8]) -> Answer:
-    """Correct a mask by the newest prompts; probabilities and region as `segment_first` gives them."""
-    region = tuple(slice(0, n) for n in previous.shape)
-    bounds = _bounds(scene.prompts.points, previous, region)
-    if bounds is None:
-        return segment_first(scene)
+def segment_again(scene: Scene, previous: NDArray[np.uint8], region: Region) -> Answer:
+    """Correct a mask by the newest prompts; probabilities and region as `segment_first` gives them.
+
+    Parameters
+    ----------
+    scene : Scene
+        The scan and all prompts.
+    previous : ndarray of uint8, shape (Z, Y, X)
+        The mask so far, 0 and 1.
+    region : tuple of slice
+        The box that it fills.
+    """
+    bounds = _bounds(scene.prompts.points, previous[region], region)
+    assert bounds is not None
     views = [_framed(*bounds, margin, scene.spacing_mm, CLOSE_SIZE) for margin in _MARGINS]
     probabilities, _ = scene.ask(views, previous)
     seen = [(p, v) for p, v in zip(probabilities, views, strict=True) if not scene.cuts(p, v)]
     if not seen:
         views = [_framed(*bounds, _WIDE, scene.spacing_mm, CLOSE_SIZE)]
         seen = list(zip(scene.ask(views, previous)[0], views, strict=True))
-    answer = scene.paste(*seen[0])
-    for share, (probability, view) in enumerate(seen[1:], start=2):
-        mix(answer, scene.paste(probability, view), np.float32(1 / share))
     closest = seen[-1][1]
     belief = belief_of(previous, View(closest.centre, closest.extent_mm, SIZE), scene.spacing_mm)
-    if (belief.depth_mm > 0).any():
-        mix(answer, scene.intensities(belief), _OPINION_LATER)
-    probability, region = answer
-    asked = only_what_was_asked(probability, previous[region], scene.prompts)
-    return only_where_it_was_asked(asked, previous[region], region, scene.prompts, scene.spacing_mm), region
+    opinion = [scene.intensities(belief, _OPINION_LATER)] if (belief.depth_mm > 0).any() else []
+    share = (1 - sum(o.share for o in opinion)) / len(seen)
+    points = _box_of(scene.prompts.points, scene.array.shape)
+    held = _joined([box for box in (region, points) if box is not None])
+    probability, where = scene.blend([*(Opinion(p, v, share) for p, v in seen), *opinion], held)
+    only_what_was_asked(probability, previous[where], scene.prompts)
+    return only_where_it_was_asked(probability, previous[where], where, scene.prompts, scene.spacing_mm), where
 
 
-def mix(answer: Answer, other: Answer, share: np.float32) -> None:
-    """Give another answer its share in an answer, in place; where the other does not reach, it says no."""
-    (probability, region), (opinion, where) = answer, other
-    both = [(max(a.start, b.start), max(a.start, min(a.stop, b.stop))) for a, b in zip(region, where, strict=True)]
-    here = tuple(slice(low - a.start, high - a.start) for (low, high), a in zip(both, region, strict=True))
-    there = tuple(slice(low - b.start, high - b.start) for (low, high), b in zip(both, where, strict=True))
-    probability *= 1 - share
-    if all(high > low for low, high in both):
-        probability[here] += share * opinion[there]
-
-
-def only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompts: Prompts) -> Floats:
-    """Keep a correction to its sense: foreground marked last only adds to the mask, background only takes away."""
+def only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompts: Prompts) -> None:
+    """Keep a correction, in place, to its sense: foreground marked last only adds, background only takes away."""
     newest = prompts.signs[prompts.ages == 0]
     if newest.all() and len(newest):
-        return np.where(previous > 0, np.maximum(probability, _JUST_INSIDE), probability)
-    if len(newest) and not newest.any():
-        return np.where(previous > 0, probability, np.float32(0))
-    return probability
+        np.maximum(probability, _JUST_INSIDE, out=probability, where=previous > 0)
+    elif len(newest) and not newest.any():
+        probability *= previous
 
 
 def only_where_it_was_asked(
@@ -236,7 +274,7 @@ def only_where_it_was_asked(
     """
     newest = prompts.points[prompts.ages == 0]
     either = (previous > 0) | (probability > 0.5)
-    cut = _filled_part(either)
+    cut = filled_box(either)
     if not len(newest) or cut is None:  # a box was marked last: it says itself where
         return probability
     start = np.array([part.start for part in region]) + [part.start for part in cut]
@@ -252,16 +290,6 @@ def only_where_it_was_asked(
     as_it_was = np.where(previous[cut] > 0, _JUST_INSIDE, np.float32(0.5))
     probability[cut] = np.where(is_meant[parts], probability[cut], as_it_was)
     return probability
-
-
-def _filled_part(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """The box round all that is set; None where nothing is."""
-    slices = np.flatnonzero(mask.any((1, 2)))
-    if not len(slices):
-        return None
-    plane = np.any(mask[slices[0] : slices[-1] + 1], axis=0)
-    z, y, x = (slices, np.flatnonzero(np.any(plane, axis=1)), np.flatnonzero(np.any(plane, axis=0)))
-    return slice(z[0], z[-1] + 1), slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
 
 
 def obey(

@@ -8,6 +8,7 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseg.imaging.filled_box import Region, filled_box
 from napari_medseg.imaging.volume import Confidence
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.views import prompts_in_array
@@ -16,8 +17,6 @@ DOUBTFUL = 0.7
 _THICKER, _THIN, _BLUR = 1.25, 0.3, 0.04
 _CERTAIN_MM = 3.0
 _CERTAIN, _SURE = 255, 243
-
-Region = tuple[slice, slice, slice]
 
 
 def confidence_of(probability: NDArray[np.floating], mask: NDArray[np.generic], region: Sequence[slice]) -> Confidence:
@@ -42,7 +41,7 @@ def confidence_of(probability: NDArray[np.floating], mask: NDArray[np.generic], 
 
 def cropped(confidence: Confidence) -> Confidence:
     """Return the same, in the smallest box that holds any doubt worth keeping."""
-    cut = _bounds(confidence.values < _SURE) or (slice(0, 1),) * 3
+    cut = filled_box(confidence.values < _SURE) or (slice(0, 1),) * 3
     z, y, x = (slice(r.start + c.start, r.start + c.stop) for c, r in zip(cut, confidence.region, strict=True))
     return Confidence(confidence.values[cut].copy(), (z, y, x))
 
@@ -81,7 +80,7 @@ def thick_doubt(
     doubtful = confidence.values < round(DOUBTFUL * 255)
     if settled is not None:
         doubtful &= ~settled[confidence.region]
-    cut = _bounds(doubtful)
+    cut = filled_box(doubtful)
     if cut is None:
         return None
     doubtful = np.ascontiguousarray(doubtful[cut])
@@ -100,13 +99,3 @@ def _usual_depth(depth: NDArray[np.float32], confidence: Confidence, spacing_mm:
     extent = max(n * mm for n, mm in zip(confidence.values.shape, spacing_mm, strict=True))
     blur = max(2.5 * finest, _BLUR * extent)  # networks see large lesions coarsely
     return float(min(_THICKER * thin, blur, 0.8 * float(depth.max())))
-
-
-def _bounds(mask: NDArray[np.bool_]) -> Region | None:
-    spans = []
-    for axis in range(3):
-        seen = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
-        if not len(seen):
-            return None
-        spans.append(slice(int(seen[0]), int(seen[-1]) + 1))
-    return spans[0], spans[1], spans[2]

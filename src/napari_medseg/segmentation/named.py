@@ -18,7 +18,7 @@ from napari_medseg.imaging.volume import Volume
 from napari_medseg.models.card import AutomaticSettings
 from napari_medseg.networks.click_unet import ClickUNet
 from napari_medseg.segmentation.automatic import intensity_scale, marked, predict_labels, resized
-from napari_medseg.segmentation.click import Answer, mix
+from napari_medseg.segmentation.click import Answer
 from napari_medseg.segmentation.views import Prompts
 
 _PART_OF_ONE_STRUCTURE = 0.15
@@ -33,9 +33,7 @@ def with_named(answer: Answer, named: Answer, share: float) -> Answer:
     a, b = clicked > 0.5, structure > 0.5
     if 2 * np.count_nonzero(a & b) < _LEAST_AGREEMENT * (np.count_nonzero(a) + np.count_nonzero(b)):
         return answer
-    both = clicked, region
-    mix(both, (structure, region), np.float32(share))
-    return both
+    return np.float32(1 - share) * clicked + np.float32(share) * structure, region
 
 
 def named_structure(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseg.errors import JobFailed, ModelError
+from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.segmentation.checks import check_prompts
@@ -73,6 +76,7 @@ class Segmenter:
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._ready = None
+        self._looked_at: tuple[weakref.ref[NDArray[Any]], tuple[str, ...]] | None = None
 
     @property
     def card(self) -> Card:
@@ -154,7 +158,7 @@ class Segmenter:
                 raise
             raise JobFailed(NOT_ENOUGH_MEMORY) from error
         measure_later(self.device.type)
-        cautions = (*unlike_training(volume, self.card), *self._unusual_size(answer, volume))
+        cautions = (*self._unlike_training(volume), *self._unusual_size(answer, volume))
         return replace(answer, warnings=(*answer.warnings, *cautions)) if cautions else answer
 
     def _unless_out_of_memory(self, *arguments: Any) -> LabelMap | None:
@@ -177,14 +181,20 @@ class Segmenter:
             return self._segment_labels(volume, progress, should_stop)
         return self._segment_prompted(volume, prompts, previous, should_stop)
 
+    def _unlike_training(self, volume: Volume) -> tuple[str, ...]:
+        """What about the scan this model has never seen: looked at once a scan, not at every click."""
+        if self._looked_at is None or self._looked_at[0]() is not volume.data:
+            self._looked_at = weakref.ref(volume.data), unlike_training(volume, self.card)
+        return self._looked_at[1]
+
     def _unusual_size(self, answer: LabelMap, volume: Volume) -> tuple[str, ...]:
         if answer.confidence is None or self.card.labels:
             return ()
         cut = answer.data[answer.confidence.region]
-        seen = [np.flatnonzero(cut.any(tuple(b for b in range(3) if b != a))) for a in range(3)]
-        if not all(len(s) for s in seen):
+        box = filled_box(cut)
+        if box is None:
             return ()
-        extents = [(s[-1] - s[0] + 1) * mm for s, mm in zip(seen, volume.spacing_mm, strict=True)]
+        extents = [(part.stop - part.start) * mm for part, mm in zip(box, volume.spacing_mm, strict=True)]
         return unusual_size(float(max(extents)), volume.spacing_mm, self.card)
 
     def _leave_gpu(self) -> bool:
@@ -229,13 +239,13 @@ class Segmenter:
         check_prompts(drawn, volume, previous)
         spacing = np.array(volume.spacing_mm)
         scene = Scene(volume.data, spacing, drawn, self._predict, should_stop)
-        before = None if previous is None else (np.asarray(previous.data) > 0).astype(np.uint8)
-        if before is not None and before.any():
-            probability, region = segment_again(scene, before)
-            data = before
+        data = np.zeros(volume.data.shape, np.uint8)
+        filled = None if previous is None else filled_box(previous.data)
+        if previous is not None and filled is not None:
+            data[filled] = previous.data[filled] > 0
+            probability, region = segment_again(scene, data, filled)
         else:
             probability, region = self._with_named(volume, drawn, segment_first(scene))
-            data = np.zeros(volume.data.shape, np.uint8)
         data[region] = obey(probability, region, drawn, spacing)
         confidence = confidence_of(probability, data[region], region)
         return LabelMap(

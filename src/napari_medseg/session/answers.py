@@ -8,9 +8,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from napari_medseg.errors import ModelError
+from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.imaging.volume import Confidence, LabelMap
 from napari_medseg.segmentation.prompts import Prompt
-from napari_medseg.session.labels import bounding_region, values_in
+from napari_medseg.session.labels import values_in
 from napari_medseg.session.lesions import Proposal
 from napari_medseg.session.session import Segments
 from napari_medseg.session.work import ScanWork
@@ -75,7 +76,7 @@ def full_name(model: Segments) -> str:
 
 
 def _proposals(mask: NDArray[Any], label: int, confidence: Confidence | None, by: str) -> dict[int, Proposal]:
-    region = bounding_region(mask)
+    region = filled_box(mask)
     return {} if region is None else {label: Proposal(region, mask[region] > 0, confidence, by)}
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_medseg.errors import MedSegError, ModelError
+from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.models.checkpoint import read_card
 from napari_medseg.models.library import Library
 from napari_medseg.session.labelling import LESION, STUDY, LabelController
@@ -247,11 +248,5 @@ class ClassifyController:
 def _heat_of(found: Volume) -> Heat | None:
     """Cut a map down to the box in which there is anything, in 256 steps; None where there is nothing."""
     values = np.asarray(np.clip(found.data, 0.0, 1.0) * 255.0, np.uint8)
-    box = []
-    for axis in range(3):
-        filled = np.flatnonzero(values.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not len(filled):
-            return None
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    region = (box[0], box[1], box[2])
-    return Heat(np.ascontiguousarray(values[region]), region)
+    region = filled_box(values)
+    return None if region is None else Heat(np.ascontiguousarray(values[region]), region)

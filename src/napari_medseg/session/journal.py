@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseg.session.labels import bounding_region, whole_region
+from napari_medseg.imaging.filled_box import filled_box
+from napari_medseg.session.labels import whole_region
 from napari_medseg.session.lesions import Proposal, Region
 
 SYNC_EVERY_S = 5.0
@@ -100,7 +101,7 @@ class Replay:
 
     def as_entry(self) -> Entry:
         """Return everything in one entry."""
-        region = bounding_region((self.labels > 0) | self.locked)
+        region = filled_box((self.labels > 0) | self.locked)
         patches = () if region is None else (Patch(region, self.labels[region], self.locked[region]),)
         return Entry(self.table, patches, is_whole=True, proposals=tuple(self.proposals.items()))
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.session.lesions import Region
 
 
@@ -139,7 +140,7 @@ class WorkingLabels:
         after[free & wanted] = label
         after[free & mine & ~wanted] = 0
         edit = self._record(box, after != data, after, self.locked[box])
-        tight = bounding_region(after == label)
+        tight = filled_box(after == label)
         if tight is not None:
             self._boxes[label] = shifted(tight, box)
         return edit
@@ -179,7 +180,7 @@ class WorkingLabels:
     def _record(
         self, region: Region, changed: NDArray[np.bool_], after: NDArray[np.uint8], locks: NDArray[np.bool_]
     ) -> BoxEdit | None:
-        inner = bounding_region(changed)
+        inner = filled_box(changed)
         if inner is None:
             return None
         box = shifted(inner, region)
@@ -213,21 +214,6 @@ def whole_region(shape: tuple[int, ...]) -> Region:
     """Return the box of a whole array of three axes."""
     z, y, x = shape
     return slice(0, z), slice(0, y), slice(0, x)
-
-
-def bounding_region(mask: NDArray[Any]) -> Region | None:
-    """Return the smallest box that holds all of a mask's voxels, or None where it has none."""
-    region: list[slice] = []
-    view = mask
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        hits = np.flatnonzero(view.any(others))
-        if not hits.size:
-            return None
-        span = slice(int(hits[0]), int(hits[-1]) + 1)
-        region.append(span)
-        view = view[tuple(span if other == axis else slice(None) for other in range(3))]
-    return region[0], region[1], region[2]
 
 
 def values_in(data: NDArray[Any]) -> list[int]:

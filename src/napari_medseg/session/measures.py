@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_medseg.imaging.amounts import millilitres
+from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.imaging.orientation import acquisition_axis
 from napari_medseg.imaging.volume import LabelMap, Volume
-from napari_medseg.session.labels import WorkingLabels, bounding_region
+from napari_medseg.session.labels import WorkingLabels
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def measure_of(volume: Volume, labels: WorkingLabels, label: int, *, values: boo
 
     box = labels.box_of(label)
     mask = labels.data[box] == label if box is not None else np.zeros((0, 0, 0), bool)
-    tight = bounding_region(mask)
+    tight = filled_box(mask)
     if box is None or tight is None:
         return None
     mask = mask[tight]

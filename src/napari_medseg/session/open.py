@@ -12,11 +12,12 @@ import numpy as np
 from psygnal import Signal
 
 from napari_medseg.errors import ImagingError, MedSegError
+from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.imaging.mask_fit import fitted, misfit, resampled, scan_of_mask
 from napari_medseg.imaging.orientation import acquisition_axis, same_grid
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.session.history import Table
-from napari_medseg.session.labels import bounding_region, values_in
+from napari_medseg.session.labels import values_in
 from napari_medseg.session.lesions import Region, new_lesion
 from napari_medseg.session.offers import Offer, offer_of_volume
 from napari_medseg.session.reading import make_sample, read_mask, read_offer, read_path
@@ -260,7 +261,7 @@ class OpenController:
             )
         if label_map.data.max(initial=0) > 255:
             raise ImagingError(f"The mask holds label {label_map.data.max()}, at most 255 can be edited.")
-        region = bounding_region(label_map.data)
+        region = filled_box(label_map.data)
         if region is not None:
             self._load(label_map, region, values_in(label_map.data[region]), work)
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from napari_medseg.errors import MedSegError
 from napari_medseg.imaging.durable import write_bytes_durably
 from napari_medseg.imaging.file_lock import FileLock
+from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 from napari_medseg.session.journal import Entry, Journal, Patch, Replay, is_empty, last_table, replay
-from napari_medseg.session.labels import BoxEdit, bounding_region, values_in
+from napari_medseg.session.labels import BoxEdit, values_in
 from napari_medseg.session.lesions import Lesion, Proposal, Region, lesion_of, new_lesion
 from napari_medseg.session.open import OpenController
 from napari_medseg.session.work import Editor, ScanWork
@@ -310,7 +311,7 @@ def _renumbered(found: Replay, there: tuple[Lesion, ...]) -> tuple[tuple[Lesion,
 
 def _loaded(work: ScanWork, found: Replay, labels: NDArray[np.uint8]) -> BoxEdit | None:
     """Write what was recovered over what is there; what was erased then takes nothing away that was marked since."""
-    region = bounding_region((found.labels > 0) | found.locked)
+    region = filled_box((found.labels > 0) | found.locked)
     if region is None:
         return None
     data, locked = work.labels.data[region], work.labels.locked[region]
