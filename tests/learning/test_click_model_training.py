@@ -20,8 +20,9 @@ from napari_medseg.learning import train_click_model as module
 from napari_medseg.learning.click_simulation import correcting_click, damaged, place_click
 from napari_medseg.learning.samples import collections_in, draw_samples, find_pairs, is_held_out, read_pairs
 from napari_medseg.learning.synthetic import make_scan
-from napari_medseg.learning.train_click_model import ClickTraining, click_loss, next_round, train_click_model
+from napari_medseg.learning.train_click_model import ClickTraining, _Run, click_loss, next_round, train_click_model
 from napari_medseg.models.checkpoint import load_checkpoint, read_card
+from napari_medseg.segmentation.speed import Speed
 from napari_medseg.segmentation.views import NEGATIVE, POSITIVE, PREVIOUS
 
 TINY = ClickTraining(
@@ -156,6 +157,20 @@ def test_a_run_stopped_and_resumed_ends_like_one_that_was_not(tmp_path: Path) ->
     whole, broken = (load_checkpoint(tmp_path / n).network.state_dict() for n in ("whole", "broken"))
     for name, value in whole.items():
         torch.testing.assert_close(value, broken[name], msg=name)
+
+
+def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {"float32": "bfloat16", "bfloat16": "float32"}
+    for begun, now in other.items():
+        monkeypatch.setattr(module, "speed_of", lambda _, p=begun: Speed(machine="", precision=p))
+        run = _Run(ClickTraining(widths=(8, 8, 8, 8)), torch.device("cpu"))
+        assert run.dtype is getattr(torch, begun)
+        run.save(tmp_path / begun)
+        monkeypatch.setattr(module, "speed_of", lambda _, p=now: Speed(machine="", precision=p))
+        resumed = _Run(ClickTraining(widths=(8, 8, 8, 8)), torch.device("cpu"))
+        assert resumed.dtype is getattr(torch, now)
+        resumed.load(tmp_path / begun)
+        assert resumed.dtype is getattr(torch, begun)
 
 
 def test_names_tell_the_modality_where_files_do_not(tmp_path: Path) -> None:

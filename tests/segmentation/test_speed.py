@@ -24,6 +24,15 @@ def test_without_a_measurement_a_guess_serves_at_once() -> None:
     assert speed_of("cpu").threads is None
 
 
+@pytest.mark.parametrize(("has_tiles", "guessed"), [(True, "bfloat16"), (False, "float32")])
+def test_16_bits_are_guessed_only_where_matrices_are_multiplied_in_them(
+    monkeypatch: pytest.MonkeyPatch, has_tiles: bool, guessed: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles)
+    assert speed.guess("cpu").precision == guessed
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_measurement_is_kept_and_obeyed(precision: str) -> None:
     keep("cpu", Speed(machine=machine("cpu"), precision=precision, agreement=0.99))

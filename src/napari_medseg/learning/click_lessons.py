@@ -74,6 +74,11 @@ class ClickViews:
     counted: Tensor
     total: Tensor
 
+    def with_others(self, others: ClickViews) -> ClickViews:
+        """Both batches as one, which a processor is through with sooner than with one after the other."""
+        mine, theirs = ((each.inputs, each.truth, each.counted, each.total) for each in (self, others))
+        return ClickViews(*(torch.cat(pair) for pair in zip(mine, theirs, strict=True)))
+
 
 def draw_click_views(rng: Generator, lessons: Sequence[ClickLesson], *, n: int, size: int) -> ClickViews:
     """Draw views of lesions with simulated prompts: first clicks, and corrections of damaged masks."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_medseg.errors import JobFailed
-from napari_medseg.learning.click_lessons import draw_click_views
+from napari_medseg.learning.click_lessons import ClickViews, draw_click_views
 from napari_medseg.learning.lesson import Lesson, Material
 from napari_medseg.learning.losses import label_loss
 from napari_medseg.learning.patches import Patches, draw_patches
@@ -19,9 +19,11 @@ from napari_medseg.learning.team import present_team
 from napari_medseg.learning.train_click_model import click_loss, collate
 from napari_medseg.learning.trainer import Trainer
 from napari_medseg.segmentation.memory import is_out_of_memory
+from napari_medseg.segmentation.precision import computing_in
 from napari_medseg.segmentation.views import VALID
 
 _CLICK_VIEWS, _CLICK_SIZE = 2, 48
+_REPLAYS = 16
 _SMALLEST = 16
 _CACHED_A_CASE = 8
 
@@ -40,6 +42,7 @@ class Practice:
     def __init__(self, lesson: Lesson, trainer: Trainer) -> None:
         self.lesson, self.trainer = lesson, trainer
         self._materials: dict[bool, Material] = {}
+        self._replays: dict[int, ClickViews] = {}
         self._features: dict[tuple[bool, int], tuple[Tensor, Patches]] = {}
         self._team = present_team()
 
@@ -86,10 +89,9 @@ class Practice:
             replays = rng.random() < settings.replay_share
             own, n = np.random.default_rng((self.lesson.seed, step, 1 + self._team.rank)), self._n_views
             views = draw_click_views(own, material.lessons, n=n, size=_CLICK_SIZE)
-            self._backward(lambda: self._click_loss(views.inputs, views.truth, views.counted, views.total))
             if replays:
-                inputs, truth, total = collate(draw_samples(own, [], n=n, size=_CLICK_SIZE))
-                self._backward(lambda: self._click_loss(inputs, truth, inputs[:, VALID : VALID + 1], total))
+                views = views.with_others(self._replay(own))
+            self._backward(lambda: len(views.total) / n * self._click_loss(views))
         return loss
 
     @property
@@ -122,9 +124,19 @@ class Practice:
             logits = self.trainer.network.segment_labels(patches.inputs.to(device))
         return self._loss_of(logits, patches)
 
-    def _click_loss(self, inputs: Tensor, truth: Tensor, counted: Tensor, total: Tensor) -> Tensor:
+    def _replay(self, rng: np.random.Generator) -> ClickViews:
+        """Clicks on one of a stock of synthetic scans, each of which is made when it is first drawn."""
+        number = int(rng.integers(_REPLAYS))
+        if number not in self._replays:
+            own = np.random.default_rng((self.lesson.seed, number, _REPLAYS, self._team.rank))
+            inputs, truth, total = collate(draw_samples(own, [], n=self._n_views, size=_CLICK_SIZE))
+            self._replays[number] = ClickViews(inputs, truth, inputs[:, VALID : VALID + 1], total)
+        return self._replays[number]
+
+    def _click_loss(self, views: ClickViews) -> Tensor:
         """Loss of the prompted mask where the truth is known; the estimate of its quality stays as it was fitted."""
-        inputs, truth, counted, total = (t.to(self.lesson.device) for t in (inputs, truth, counted, total))
+        device = self.lesson.device
+        inputs, truth, counted, total = (t.to(device) for t in (views.inputs, views.truth, views.counted, views.total))
         with self._autocast():
             logits, quality = self.trainer.network(inputs)
         known = inputs.clone()
@@ -148,8 +160,7 @@ class Practice:
         return label_loss(logits.float(), labels, weight, taught, total=self._team.total)
 
     def _autocast(self) -> torch.autocast:
-        low = not self._is_exact
-        return torch.autocast(self.lesson.device.type, self.lesson.dtype if low else None, enabled=low)
+        return computing_in(torch.float32 if self._is_exact else self.lesson.dtype, self.lesson.device)
 
     def _make_smaller(self, error: BaseException) -> None:
         """Halve the longest side of the patch and forget what the failed step had begun."""

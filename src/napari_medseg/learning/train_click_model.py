@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ from napari_medseg.models.card import Card, Domain
 from napari_medseg.models.checkpoint import save_checkpoint
 from napari_medseg.networks.click_unet import WIDTHS, ClickUNet
 from napari_medseg.segmentation.familiarity import domain_of
+from napari_medseg.segmentation.precision import computing_in
+from napari_medseg.segmentation.speed import speed_of
 from napari_medseg.segmentation.views import BALL_RADIUS, FADE, NEGATIVE, POSITIVE, PREVIOUS, VALID
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -99,6 +101,11 @@ class ClickTraining(BaseModel):
         1500, gt=0, title="Ladders", description="Clicks on which the choice among views of several sizes is fitted."
     )
     workers: int = Field(1, ge=0, title="Workers", description="Processes that prepare batches.")
+    precision: Literal["float32", "bfloat16"] | None = Field(
+        None,
+        title="Precision",
+        description="The faster one on the machine that begins the run if not given; runs repeat in the same one.",
+    )
     licence: str | None = Field(
         None,
         title="Licence",
@@ -213,6 +220,7 @@ class _Run:
         self.average = ClickUNet(widths=settings.widths).to(device)
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
+        self.dtype = getattr(torch, settings.precision) if settings.precision else speed_of(device.type).dtype
         self.step, self.seconds = 0, 0.0
         self.domain: Domain | None = None
 
@@ -227,7 +235,7 @@ class _Run:
         rate = self.settings.learning_rate * warm * (0.51 + 0.49 * math.cos(math.pi * self.progress()))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with computing_in(self.dtype, self.device):
             logits, quality = self.network(inputs)
         loss, _ = click_loss(logits, quality, inputs, truth, total)
         if not torch.isfinite(loss):
@@ -253,6 +261,7 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "precision": str(self.dtype).removeprefix("torch."),
         }
         stored = io.BytesIO()
         torch.save(state, stored)
@@ -287,6 +296,7 @@ class _Run:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.dtype = getattr(torch, state.get("precision", "bfloat16"))  # older states were all in 16 bits
 
 
 def train_click_model(
@@ -428,7 +438,9 @@ def _fit_choice(
     """Fit the choice of scale, the same for the same weights and seed; returns how far its estimate errs."""
     torch.manual_seed(run.settings.seed)
     n_clicks, told = run.settings.ladders, time.perf_counter()
-    fitting = fit_quality(run.average, scans, np.random.default_rng(run.settings.seed), n_clicks=n_clicks)
+    fitting = fit_quality(
+        run.average, scans, np.random.default_rng(run.settings.seed), n_clicks=n_clicks, dtype=run.dtype
+    )
     while True:
         try:
             n_done = next(fitting)
@@ -462,7 +474,7 @@ def _validate(run: _Run, batches: Sequence[Batch]) -> tuple[float, ...]:
     for inputs, truth, _ in batches:
         inputs, truth = inputs.to(run.device), truth.to(run.device)
         for k in range(3):
-            with torch.autocast(run.device.type, torch.bfloat16):
+            with computing_in(run.dtype, run.device):
                 logits, _ = run.average(inputs)
             mask = ((logits > 0) & (inputs[:, VALID : VALID + 1] > 0)).float()
             wanted = (truth > 0.5).float()

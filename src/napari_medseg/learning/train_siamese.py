@@ -26,6 +26,8 @@ from napari_medseg.models.card import Card, ClassifierInput
 from napari_medseg.models.checkpoint import save_checkpoint
 from napari_medseg.networks.encoder import SMALL_WIDTHS
 from napari_medseg.networks.siamese import SiameseNetwork
+from napari_medseg.segmentation.precision import computing_in
+from napari_medseg.segmentation.speed import speed_of
 
 _CLICK_MM = 40.0
 _CALIBRATION_ROUNDS = 4
@@ -156,6 +158,7 @@ def _learn(
 ) -> Generator[SiameseReport, None, None]:
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-3)
     draw, look = np.random.default_rng(settings.seed), torch.Generator().manual_seed(settings.seed)
+    dtype = speed_of("cpu").dtype
     started, losses, recalls = time.process_time(), list[float](), list[float]()
     network.train()
     done, step = 0.0, 0
@@ -170,8 +173,9 @@ def _learn(
         views = torch.cat([draw_views(chosen, settings.size, look) for _ in range(2)])
         patients = [lesion.patient for lesion in chosen]
         # On some processors low precision now and then gives what is not a number: that step is done again.
-        done_low = _backward(network, views, patients, settings.warmth, low=True)
-        loss, recall = done_low or _backward(network, views, patients, settings.warmth, low=False) or (math.nan, 0.0)
+        done_low = _backward(network, views, patients, settings.warmth, dtype)
+        done_now = done_low or _backward(network, views, patients, settings.warmth, torch.float32)
+        loss, recall = done_now or (math.nan, 0.0)
         if not math.isfinite(loss):
             raise LearningError(f"the loss is not a number at step {step}: lower the learning rate")
         optimiser.step()
@@ -185,11 +189,11 @@ def _learn(
 
 
 def _backward(
-    network: SiameseNetwork, views: Tensor, patients: Sequence[str], warmth: float, *, low: bool
+    network: SiameseNetwork, views: Tensor, patients: Sequence[str], warmth: float, dtype: torch.dtype
 ) -> tuple[float, float] | None:
     """Loss and recall of one batch, with fresh gradients; None where something in it is not a number."""
     network.zero_grad(set_to_none=True)
-    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+    with computing_in(dtype, torch.device("cpu")):
         embedded = network.embed(views)
     loss, recall = contrastive_loss(embedded.float(), patients, warmth)
     loss.backward()  # type: ignore[no-untyped-call]

@@ -18,6 +18,7 @@ from napari_medseg.learning.samples import Sample, draw_samples
 from napari_medseg.learning.targets import Target, click_targets
 from napari_medseg.models.checkpoint import AutomaticSettings, Checkpoint
 from napari_medseg.segmentation.automatic import best_labels, predict_labels, promptless
+from napari_medseg.segmentation.precision import computing_in
 from napari_medseg.segmentation.prompts import Click
 from napari_medseg.segmentation.views import VALID
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 GUARD_SEED = 50_000_017
 _GUARD_BATCHES, _GUARD_VIEWS, _GUARD_SIZE = 12, 3, 48
+_GUARD_VIEWS_AT_ONCE = 6
 _CLICKS = 3
 Stop = Callable[[], bool]
 
@@ -109,13 +111,13 @@ def guard_samples() -> list[Sample]:
 def guard_dice(network: ClickUNet, samples: Sequence[Sample], device: torch.device, dtype: torch.dtype) -> float:
     """Mean Dice in the guard set's views."""
     found = []
-    low = dtype is not torch.float32
-    for sample in samples:
-        inputs = torch.from_numpy(sample.inputs)[None].to(device)
-        with torch.autocast(device.type, dtype if low else None, enabled=low):
+    for start in range(0, len(samples), _GUARD_VIEWS_AT_ONCE):
+        batch = samples[start : start + _GUARD_VIEWS_AT_ONCE]
+        inputs = torch.from_numpy(np.stack([s.inputs for s in batch])).to(device)
+        with computing_in(dtype, device):
             logits, _ = network(inputs)
-        mask = ((logits[0, 0] > 0) & (inputs[0, VALID] > 0)).cpu().numpy()
-        found.append(dice(mask, sample.truth > 0.5) or 0.0)
+        masks = ((logits[:, 0] > 0) & (inputs[:, VALID] > 0)).cpu().numpy()
+        found += [dice(mask, s.truth > 0.5) or 0.0 for mask, s in zip(masks, batch, strict=True)]
     return float(np.mean(found))
 
 

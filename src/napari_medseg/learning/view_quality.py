@@ -19,6 +19,7 @@ from napari_medseg.learning.click_simulation import place_click
 from napari_medseg.learning.samples import LabelledScan, draw_target
 from napari_medseg.networks.click_unet import ClickUNet
 from napari_medseg.segmentation.click import AGREEMENT, ladder, widths_in_ladder
+from napari_medseg.segmentation.precision import computing_in
 from napari_medseg.segmentation.rays import search_rays
 from napari_medseg.segmentation.views import VALID, Prompts, render, sample
 
@@ -33,6 +34,7 @@ def fit_quality(
     rng: Random,
     *,
     n_clicks: int = 400,
+    dtype: torch.dtype = torch.float32,
     synthetic_share: float = 0.3,
     region_share: float = 0.3,
 ) -> Generator[int, None, float]:
@@ -55,7 +57,7 @@ def fit_quality(
     shares = (synthetic_share if scans else 1.0, region_share)
     described = []
     for n_done in range(1, n_clicks + 1):
-        described.append(_describe(network, rng, scans, shares, device))
+        described.append(_describe(network, rng, scans, shares, dtype))
         yield n_done
     kept = described[: max(1, n_clicks * 4 // 5)]
     descriptions = torch.cat([d for d, _, _ in kept])
@@ -113,9 +115,10 @@ def _describe(
     rng: Random,
     scans: Sequence[LabelledScan],
     shares: tuple[float, float],
-    device: torch.device,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One click: descriptions of its ladder of views, what rays say of each, and the Dice that each mask reaches."""
+    device = next(network.parameters()).device
     image, mask, spacing = draw_target(rng, scans, *shares)
     point = place_click(mask, rng, spacing, centred=0.7)
     assert point is not None
@@ -123,7 +126,7 @@ def _describe(
     prompts = Prompts(point[None], np.array([True]), np.zeros(1, np.int64))
     views = ladder(prompts, image.shape, np.asarray(spacing))
     inputs = torch.from_numpy(np.stack([render(image, v, spacing, prompts) for v in views])).to(device)
-    with torch.autocast(device.type, torch.bfloat16):
+    with computing_in(dtype, device):
         logits, _ = network(inputs)
     widths = torch.from_numpy(widths_in_ladder(views)).to(device)
     description = network.quality_head.describe(logits, widths)

@@ -16,6 +16,12 @@ def faster_dtype(network: torch.nn.Module, device: torch.device) -> torch.dtype:
     return speed_of(device.type).dtype if isinstance(network, ClickUNet) else torch.float32
 
 
+def computing_in(dtype: torch.dtype, device: torch.device) -> torch.autocast:
+    """Where convolutions run in `dtype` and what needs 32 bits stays in them; in 32 bits nothing changes."""
+    low = dtype is not torch.float32
+    return torch.autocast(device.type, dtype if low else None, enabled=low)
+
+
 def faster_engine(network: ClickUNet, device: torch.device, dtype: torch.dtype) -> OpenVinoClicks | None:
     """Return the network as OpenVINO runs it where that was measured to be faster here, None elsewhere."""
     if device.type != "cpu" or speed_of("cpu").engine != "openvino" or not has_openvino():
