@@ -58,10 +58,22 @@ lint: setup
 test: lint
 	$(MAKE) --no-print-directory run-tests
 
-# In a make of its own: set-up may just have installed Xvfb.
+# Two runs at a time, which two cores do in little more than half the time: windows have one screen, and a focus, to
+# themselves. In a make of its own: set-up may just have installed Xvfb.
+WITH_WINDOWS := tests/demo tests/session tests/widgets tests/workflows $(wildcard tests/test_*.py)
+
 .PHONY: run-tests
 run-tests:
+ifdef PYTEST_ARGUMENTS
 	$(ON_A_SCREEN) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+else
+	@report=$$(mktemp); \
+	$(BIN)/python -m pytest tests $(WITH_WINDOWS:%=--ignore=%) >$$report 2>&1 & others=$$!; \
+	trap 'kill $$others 2>/dev/null; rm -f $$report' INT TERM; \
+	$(ON_A_SCREEN) $(BIN)/python -m pytest $(WITH_WINDOWS); failed=$$?; \
+	wait $$others || failed=$$?; \
+	cat $$report; rm -f $$report; exit $$failed
+endif
 
 demo: setup
 	@$(MAKE) --no-print-directory run-demo
