@@ -10,7 +10,7 @@ from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import Checkpoint
-from napari_medseg.networks.click_unet import ClickUNet, unfold
+from napari_medseg.networks.click_unet import ClickUNet, first_features, unfold
 from napari_medseg.networks.encoder import fold
 from napari_medseg.segmentation import segmenter
 from napari_medseg.segmentation.classical import GeodesicSegmenter
@@ -60,6 +60,17 @@ def test_corrections_work_wherever_their_views_are_cut(untrained: Segmenter, see
         after = untrained.segment(scan, [Click((x, y, z))], previous=LabelMap(mask, scan.affine))
         assert after.data.shape == shape
         assert (np.asarray(after.data) >= mask).all()
+
+
+@pytest.mark.parametrize("filled", [(0, 6), (0, 1, 3, 6), tuple(range(7)), ()])
+def test_channels_without_anything_cost_nothing_and_change_nothing(filled: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    stem, x = torch.nn.Conv3d(56, 8, 3, padding=1), torch.zeros(2, 7, 16, 16, 32)
+    x[:, filled] = torch.randn(2, len(filled), 16, 16, 32)
+    wanted, found = stem(fold(x)), first_features(stem, x)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    whole = torch.autograd.grad((wanted**2).sum(), stem.weight)[0]
+    torch.testing.assert_close(torch.autograd.grad((found**2).sum(), stem.weight)[0], whole, rtol=1e-4, atol=1e-3)
 
 
 def test_folding_is_undone_by_unfolding() -> None:

@@ -92,7 +92,7 @@ class LabelBody(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Decoder's output at half resolution, of a view (B, 7, D, H, W)."""
-        answer: Tensor = self.decoder(self.encoder(F.leaky_relu(self.stem(fold(x)), 0.1)))
+        answer: Tensor = self.decoder(self.encoder(F.leaky_relu(first_features(self.stem, x), 0.1)))
         return answer
 
 
@@ -155,7 +155,7 @@ class ClickUNet(nn.Module):
 
     def features(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Encoder features (fine to coarse) and the decoder's output at half resolution."""
-        encoded = self.encoder(F.leaky_relu(self.stem(fold(x)), 0.1))
+        encoded = self.encoder(F.leaky_relu(first_features(self.stem, x), 0.1))
         return encoded, self.decoder(encoded)
 
     def click_logits(self, fine: Tensor) -> Tensor:
@@ -208,6 +208,20 @@ class ClickUNet(nn.Module):
         if self.label_head is None:
             raise ValueError("this network has no labels of its own: it needs a click")
         return unfold(self.label_head(fine))
+
+
+def first_features(stem: nn.Conv3d, x: Tensor) -> Tensor:
+    """The stem's answer to a view, without multiplying channels in which there is nothing.
+
+    A first click has no mask so far, no background and mostly no box; labels are learned without any prompt.
+    """
+    if x.device.type == "cpu":  # a GPU would have to be waited for to know
+        there = [c for c in range(x.shape[1]) if bool(x[:, c].any())]
+        if 0 < len(there) < x.shape[1]:
+            weight = torch.cat([stem.weight[:, 8 * c : 8 * c + 8] for c in there], 1)
+            return F.conv3d(fold(x[:, there]), weight, stem.bias, padding=1)
+    answer: Tensor = stem(fold(x))
+    return answer
 
 
 def unfold(x: Tensor) -> Tensor:
