@@ -68,11 +68,12 @@ ifdef PYTEST_ARGUMENTS
 	$(ON_A_SCREEN) $(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 else
 	@report=$$(mktemp); \
-	$(BIN)/python -m pytest tests $(WITH_WINDOWS:%=--ignore=%) >$$report 2>&1 & others=$$!; \
-	trap 'kill $$others 2>/dev/null; rm -f $$report' INT TERM; \
+	nice -n 10 $(BIN)/python -m pytest tests $(WITH_WINDOWS:%=--ignore=%) -o cache_dir=.pytest_cache/others \
+	  >"$$report" 2>&1 & others=$$!; \
+	trap 'kill $$others 2>/dev/null; cat "$$report"; rm -f "$$report"; exit 130' INT TERM; \
 	$(ON_A_SCREEN) $(BIN)/python -m pytest $(WITH_WINDOWS); failed=$$?; \
 	wait $$others || failed=$$?; \
-	cat $$report; rm -f $$report; exit $$failed
+	cat "$$report"; rm -f "$$report"; exit $$failed
 endif
 
 demo: setup

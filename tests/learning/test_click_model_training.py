@@ -171,6 +171,10 @@ def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(tmp_path: Path, mon
         assert resumed.dtype is getattr(torch, now)
         resumed.load(tmp_path / begun)
         assert resumed.dtype is getattr(torch, begun)
+        assert resumed.settings.precision == begun, "which the card and its command say"
+        resumed.load(tmp_path / begun, begun)
+        with pytest.raises(LearningError, match=f"begun with --precision {begun}"):
+            resumed.load(tmp_path / begun, now)
 
 
 def test_names_tell_the_modality_where_files_do_not(tmp_path: Path) -> None:

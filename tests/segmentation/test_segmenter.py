@@ -203,9 +203,10 @@ def test_what_a_scan_is_like_is_looked_at_once(
     monkeypatch.setattr(segmenter, "unlike_training", lambda scan, _: (looked.append(scan.name), (scan.name,))[1])
     other = Volume(volume.data.copy(), AFFINE, name="another")
     model = Segmenter(untrained.checkpoint, "cpu")
-    told = [model.segment(v, [Click(at((9, 33, 30)))]).warnings for v in (volume, volume, other, volume)]
-    assert looked == ["phantom", "another", "phantom"]
-    assert [t[0] for t in told] == ["phantom", "phantom", "another", "phantom"]
+    scans = [volume, volume, other, Volume(other.data, AFFINE, name="an MR", modality="MR"), volume]
+    told = [model.segment(v, [Click(at((9, 33, 30)))]).warnings[0] for v in scans]
+    assert looked == ["phantom", "another", "an MR", "phantom"]
+    assert told == ["phantom", "phantom", "another", "an MR", "phantom"]
 
 
 def test_opinions_have_their_shares_and_say_no_where_they_do_not_reach() -> None:
@@ -223,6 +224,22 @@ def test_opinions_have_their_shares_and_say_no_where_they_do_not_reach() -> None
     assert found[30, 30, 40:].max() == 0.0
     assert found[:10].max() == 0.0
     assert answer.size < found.size / 4, "nothing is made of what nobody thinks likely"
+
+
+def test_another_opinion_counts_only_where_the_first_one_looks() -> None:
+    nothing = Prompts(np.zeros((0, 3)), np.zeros(0, bool), np.zeros(0, np.int64))
+    scene = Scene(np.zeros((64, 64, 64), np.int16), np.ones(3), nothing, lambda x, _: (x, x))
+    narrow, wide = View(np.full(3, 31.5), 12.0, 16), View(np.full(3, 31.5), 60.0, 16)
+    leaking = Opinion(np.ones((16, 16, 16), np.float32), wide, 0.25)
+    unsure = Opinion(np.full((16, 16, 16), 0.02, np.float32), narrow, 0.75)
+    for held in (None, (slice(5, 50),) * 3):
+        answer, region = scene.blend([unsure, leaking], held)
+        found = np.zeros((64, 64, 64), np.float32)
+        found[region] = answer
+        assert found[31, 31, 31] == pytest.approx(0.25), "what hardly matters is left out"
+        outside = found.copy()
+        outside[25:39, 25:39, 25:39] = 0
+        assert not outside.any()
 
 
 def test_an_answer_reaches_what_it_has_to_hold() -> None:

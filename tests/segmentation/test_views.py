@@ -80,10 +80,12 @@ def test_the_reach_of_points_holds_all_that_they_have_a_say_in(extent: float) ->
     whole, region = paste(wanted.astype(np.float32), view, (40, 40, 40), spacing)
     array = np.zeros((40, 40, 40), np.float32)
     array[region] = whole
-    reach = reach_of(wanted, view, array.shape, spacing)
+    whole_array = tuple(slice(0, n) for n in array.shape)
+    reach = reach_of(wanted, view, whole_array, spacing)
     assert reach is not None
     assert array[reach].sum() == array.sum() > 0
-    assert reach_of(np.zeros_like(wanted), view, array.shape, spacing) is None
+    assert reach_of(np.zeros_like(wanted), view, whole_array, spacing) is None
+    assert reach_of(wanted, view, (slice(39, 40),) * 3, spacing) is None or extent > 30
 
 
 def test_prompts_are_drawn_where_they_are() -> None:

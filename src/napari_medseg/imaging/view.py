@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from napari_medseg.imaging.filled_box import filled_box
+from napari_medseg.imaging.filled_box import Region, filled_box
 
 BALL_RADIUS = 5.0
 _MAX_SAMPLES_A_STEP = 2.0
@@ -138,7 +138,7 @@ def paste(
     shape: Sequence[int],
     spacing_mm: Sequence[float],
     within: Sequence[slice] | None = None,
-) -> tuple[Floats, tuple[slice, ...]]:
+) -> tuple[Floats, Region]:
     """Resample a view's values, shape (size, size, size), to the array's grid, where the view covers it.
 
     Parameters
@@ -161,34 +161,47 @@ def paste(
     tuple of slice
         The region of the array that they belong to.
     """
-    matrices, region = {}, []
+    region = covered(view, shape, spacing_mm, within)
+    matrices = {}
+    for axis, (c, part) in enumerate(zip(view.coordinates(spacing_mm), region, strict=True)):
+        pitch = c[1] - c[0]
+        points = np.clip((np.arange(part.start, part.stop) - c[0]) / pitch, 0, view.size - 1)
+        width = max(1.0, 1.0 / pitch)
+        weights = np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(view.size)[None]) / width)
+        matrices[axis] = _averages(weights)
+    return _product(values, matrices), region
+
+
+def covered(
+    view: View, shape: Sequence[int], spacing_mm: Sequence[float], within: Sequence[slice] | None = None
+) -> Region:
+    """The box of the array, or of a part of it, that a view covers: at least one voxel."""
+    region = []
     for axis, (c, n) in enumerate(zip(view.coordinates(spacing_mm), shape, strict=True)):
         pitch = c[1] - c[0]
         start, stop = (0, n) if within is None else (within[axis].start, within[axis].stop)
         low = int(np.clip(np.ceil(c[0] - pitch / 2), start, stop - 1))
         high = int(np.clip(np.floor(c[-1] + pitch / 2), low, stop - 1)) + 1
-        points = np.clip((np.arange(low, high) - c[0]) / pitch, 0, view.size - 1)
-        width = max(1.0, 1.0 / pitch)
-        weights = np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(view.size)[None]) / width)
-        matrices[axis] = _averages(weights)
         region.append(slice(low, high))
-    return _product(values, matrices), tuple(region)
+    return region[0], region[1], region[2]
 
 
 def reach_of(
-    wanted: NDArray[np.bool_], view: View, shape: Sequence[int], spacing_mm: Sequence[float]
-) -> tuple[slice, ...] | None:
-    """The box of the array that some of a view's points have a say in; None where none is wanted."""
+    wanted: NDArray[np.bool_], view: View, within: Sequence[slice], spacing_mm: Sequence[float]
+) -> Region | None:
+    """The part of a box of the array that some of a view's points have a say in; None where none is wanted."""
     box = filled_box(wanted)
     if box is None:
         return None
     region = []
-    for part, c, n in zip(box, view.coordinates(spacing_mm), shape, strict=True):
+    for part, c, limit in zip(box, view.coordinates(spacing_mm), within, strict=True):
         pitch = max(float(c[1] - c[0]), 1.0)
-        low = int(np.clip(np.floor(c[part.start] - pitch), 0, n - 1))
-        high = int(np.clip(np.ceil(c[part.stop - 1] + pitch), low, n - 1)) + 1
+        low = max(limit.start, int(np.floor(c[part.start] - pitch)))
+        high = min(limit.stop, int(np.ceil(c[part.stop - 1] + pitch)) + 1)
+        if low >= high:
+            return None
         region.append(slice(low, high))
-    return tuple(region)
+    return region[0], region[1], region[2]
 
 
 def intensity_window(array: NDArray[np.generic], points: Index, spacing_mm: Sequence[float]) -> tuple[float, float]:

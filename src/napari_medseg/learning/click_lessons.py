@@ -74,10 +74,10 @@ class ClickViews:
     counted: Tensor
     total: Tensor
 
-    def with_others(self, others: ClickViews) -> ClickViews:
-        """Both batches as one, which a processor is through with sooner than with one after the other."""
-        mine, theirs = ((each.inputs, each.truth, each.counted, each.total) for each in (self, others))
-        return ClickViews(*(torch.cat(pair) for pair in zip(mine, theirs, strict=True)))
+    def with_others(self, *others: ClickViews) -> ClickViews:
+        """All batches as one, which a processor is through with sooner than with one after the other."""
+        parts = [(each.inputs, each.truth, each.counted, each.total) for each in (self, *others)]
+        return ClickViews(*(torch.cat(alike) for alike in zip(*parts, strict=True)))
 
 
 def draw_click_views(rng: Generator, lessons: Sequence[ClickLesson], *, n: int, size: int) -> ClickViews:

@@ -38,7 +38,7 @@ from napari_medseg.segmentation.precision import faster_dtype
 if TYPE_CHECKING:
     from napari_medseg.segmentation.segmenter import Segmenter
 
-_STATE_FORMAT = 2  # a run does not go on from a state that another release wrote in another way
+_STATE_FORMAT = 3  # a run does not go on from a state that another release wrote in another way
 
 
 @dataclass(frozen=True, slots=True, eq=False)

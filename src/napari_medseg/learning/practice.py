@@ -43,6 +43,7 @@ class Practice:
         self.lesson, self.trainer = lesson, trainer
         self._materials: dict[bool, Material] = {}
         self._replays: dict[int, ClickViews] = {}
+        self._is_short_of_memory = False
         self._features: dict[tuple[bool, int], tuple[Tensor, Patches]] = {}
         self._team = present_team()
 
@@ -89,9 +90,10 @@ class Practice:
             replays = rng.random() < settings.replay_share
             own, n = np.random.default_rng((self.lesson.seed, step, 1 + self._team.rank)), self._n_views
             views = draw_click_views(own, material.lessons, n=n, size=_CLICK_SIZE)
-            if replays:
-                views = views.with_others(self._replay(own))
-            self._backward(lambda: len(views.total) / n * self._click_loss(views))
+            others = [self._replay(own)] if replays else []
+            batches = [views, *others] if self._is_short_of_memory else [views.with_others(*others)]
+            for batch in batches:
+                self._backward(lambda: len(batch.total) / n * self._click_loss(batch))  # noqa: B023 - called at once
         return loss
 
     @property
@@ -166,6 +168,8 @@ class Practice:
         """Halve the longest side of the patch and forget what the failed step had begun."""
         self.trainer.optimiser.forget_gradients()
         self._features.clear()
+        self._replays.clear()
+        self._is_short_of_memory = True
         if self.lesson.device.type == "cuda":
             torch.cuda.empty_cache()
         patch = list(self.trainer.progress.patch)

@@ -50,7 +50,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 _STATE = "training_state.pt"
 _VALIDATION_SEED = 20_000_003
 _REPORT_EVERY_S = 10.0
-_FREE_ON_RESUME = {"steps", "minutes", "ladders", "workers", "licence"}
+_FREE_ON_RESUME = {"steps", "minutes", "ladders", "workers", "licence", "precision"}
 _PUBLIC = ("sarcoma", "lung_nodules")
 
 
@@ -216,13 +216,18 @@ class _Run:
     def __init__(self, settings: ClickTraining, device: torch.device) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.device = settings, device
+        self._use(settings.precision or speed_of(device.type).precision)
         self.network = ClickUNet(widths=settings.widths).to(device)
         self.average = ClickUNet(widths=settings.widths).to(device)
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
-        self.dtype = getattr(torch, settings.precision) if settings.precision else speed_of(device.type).dtype
         self.step, self.seconds = 0, 0.0
         self.domain: Domain | None = None
+
+    def _use(self, precision: str) -> None:
+        """Compute in this precision, and say so in the card: only in the same one a run can be repeated."""
+        self.settings = self.settings.model_copy(update={"precision": precision})
+        self.dtype: torch.dtype = getattr(torch, precision)
 
     def progress(self) -> float:
         """Part of the run that is done, by steps or by time, whichever is further."""
@@ -261,14 +266,14 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "precision": str(self.dtype).removeprefix("torch."),
+            "precision": self.settings.precision,
         }
         stored = io.BytesIO()
         torch.save(state, stored)
         write_bytes_durably(folder / _STATE, stored.getvalue())
 
-    def load(self, folder: Path) -> None:
-        """Go on where a run in this folder stopped.
+    def load(self, folder: Path, precision: str | None = None) -> None:
+        """Go on where a run in this folder stopped, in its precision; `precision` is what the user asks for, if any.
 
         Raises
         ------
@@ -279,8 +284,11 @@ class _Run:
         try:
             state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
             other = {k: v for k, v in state.get("settings", {}).items() if k in wanted and v != wanted[k]}
+            begun = state.get("precision", "bfloat16")  # older states do not tell it: all were in 16 bits
+            other |= {"precision": begun} if precision not in (None, begun) else {}
             if not other:
                 self._restore(state)
+                self._use(begun)
         except Exception as error:  # torch has no error of its own for a file that it cannot read
             raise LearningError(
                 f"{folder / _STATE} is damaged or of another network: train from the start in another folder"
@@ -296,7 +304,6 @@ class _Run:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        self.dtype = getattr(torch, state.get("precision", "bfloat16"))  # older states were all in 16 bits
 
 
 def train_click_model(
@@ -353,7 +360,8 @@ def train_click_model(
         raise LearningError(f"{out} holds a training already: go on with it by --resume, or choose another folder")
     run = _Run(settings, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     if resume and (out / _STATE).is_file():
-        run.load(out)
+        run.load(out, settings.precision)
+    settings = run.settings
     pairs = find_pairs(data, settings.collections) if settings.collections else []
     scans = [s for s in read_pairs(p for p in pairs if not is_held_out(p[3])) if s.mask.any()]
     if pairs and not scans:

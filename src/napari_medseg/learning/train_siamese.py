@@ -235,5 +235,5 @@ def _card(network: SiameseNetwork, settings: SiameseTraining, n_patients: int) -
         ],
         licence="BSD-3-Clause; trained on CC BY 3.0 data, see NOTICE",
         command="napari-medseg train-siamese",
-        training=settings.model_dump(mode="json"),
+        training=settings.model_dump(mode="json") | {"precision": speed_of("cpu").precision},
     )

@@ -18,7 +18,7 @@ from scipy.special import expit, logit
 
 from napari_medseg.errors import Cancelled
 from napari_medseg.imaging.filled_box import Region, filled_box
-from napari_medseg.imaging.view import reach_of, sheets
+from napari_medseg.imaging.view import covered, reach_of, sheets
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.intensities import (
     SIZE,
@@ -77,16 +77,18 @@ class Scene:
     def blend(self, opinions: Sequence[Opinion], held: Region | None) -> Answer:
         """Opinions on the scan's grid, each with its share; where one does not reach, it says no.
 
-        The region is the box of what any of them thinks likely enough to matter, and of what it has to hold.
+        The region is the box of what any of them thinks likely enough to matter, as far as the first one's view shows
+        it, and of what it has to hold.
         """
         shape, spacing = self.array.shape, tuple(self.spacing_mm)
-        boxes = [reach_of(o.probability > _NEGLIGIBLE, o.view, shape, spacing) for o in opinions]
+        shown = covered(opinions[0].view, shape, spacing)
+        boxes = [reach_of(o.probability > _NEGLIGIBLE, o.view, shown, spacing) for o in opinions]
         region = _joined([box for box in (*boxes, held) if box is not None])
         probability = np.zeros([part.stop - part.start for part in region], np.float32)
         for opinion, box in zip(opinions, boxes, strict=True):
             if box is None:
                 continue
-            values, where = paste(opinion.probability, opinion.view, shape, spacing, region)
+            values, where = paste(opinion.probability, opinion.view, shape, spacing, _overlap(region, shown))
             here = tuple(slice(w.start - r.start, w.stop - r.start) for w, r in zip(where, region, strict=True))
             values *= np.float32(opinion.share)
             probability[here] += values
@@ -203,6 +205,12 @@ def _box_of(points: NDArray[np.float64], shape: Sequence[int]) -> Region | None:
     low = np.maximum(np.floor(points.min(0)).astype(int) - _ROUND_POINTS, 0)
     high = np.minimum(np.ceil(points.max(0)).astype(int) + _ROUND_POINTS + 1, shape)
     z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return z, y, x
+
+
+def _overlap(box: Region, other: Region) -> Region:
+    """The box that two have in common, which they have."""
+    z, y, x = (slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, other, strict=True))
     return z, y, x
 
 

@@ -76,7 +76,7 @@ class Segmenter:
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._ready = None
-        self._looked_at: tuple[weakref.ref[NDArray[Any]], tuple[str, ...]] | None = None
+        self._looked_at: tuple[weakref.ref[NDArray[Any]], tuple[Any, ...], tuple[str, ...]] | None = None
 
     @property
     def card(self) -> Card:
@@ -183,9 +183,11 @@ class Segmenter:
 
     def _unlike_training(self, volume: Volume) -> tuple[str, ...]:
         """What about the scan this model has never seen: looked at once a scan, not at every click."""
-        if self._looked_at is None or self._looked_at[0]() is not volume.data:
-            self._looked_at = weakref.ref(volume.data), unlike_training(volume, self.card)
-        return self._looked_at[1]
+        about, looked_at = (volume.spacing_mm, volume.modality), self._looked_at
+        if looked_at is None or looked_at[0]() is not volume.data or looked_at[1] != about:
+            looked_at = weakref.ref(volume.data), about, unlike_training(volume, self.card)
+            self._looked_at = looked_at
+        return looked_at[2]
 
     def _unusual_size(self, answer: LabelMap, volume: Volume) -> tuple[str, ...]:
         if answer.confidence is None or self.card.labels:
