@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 from napari_medseg.errors import MedSegError
 
@@ -117,7 +117,8 @@ def add_settings(parser: argparse.ArgumentParser, settings: type[BaseModel], nam
     """Options for some fields of a settings model, with the types and descriptions that it gives."""
     for name in names:
         field = settings.model_fields[name]
-        kind = next((kind for kind in (int, float) if kind.__name__ in str(field.annotation)), str)
+        allowed = (field.annotation, *get_args(field.annotation))
+        kind = next((kind for kind in (int, float) if kind in allowed), str)
         shown = f"{field.description}" + ("" if field.default is None else f" (default: {field.default})")
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=kind, default=argparse.SUPPRESS, help=shown.replace("%", "%%"))

@@ -104,7 +104,8 @@ class ClickTraining(BaseModel):
     precision: Literal["float32", "bfloat16"] | None = Field(
         None,
         title="Precision",
-        description="The faster one on the machine that begins the run if not given; runs repeat in the same one.",
+        description="float32 or bfloat16; the faster one on the machine that begins the run if not given. Only in "
+        "the same one a run is repeated.",
     )
     licence: str | None = Field(
         None,
