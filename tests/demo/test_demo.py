@@ -21,6 +21,7 @@ from napari_medseg.imaging.phantom import chest_ct
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.reports import Report
 from napari_medseg.models.card import Card
+from napari_medseg.segmentation.load import load_model
 from napari_medseg.segmentation.prompts import Click, Prompt
 
 AFFINE = np.array([[0, 0, -1.5, 9], [0, -0.5, 0, 3], [4.0, 0, 0, -7], [0, 0, 0, 1.0]])
@@ -142,3 +143,10 @@ def test_a_window_that_cannot_open_is_one_sentence(tmp_path: Path, monkeypatch: 
     with pytest.raises(JobFailed, match="could not be drawn"):
         window.picture_window(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_click_finds_each_lesion_of_the_first_patient(tmp_path: Path) -> None:
+    """By the bundled model: lesions within a liver of other size, and a nodule; the README shows them."""
+    answers = story._clicked(load_model(), story._patient(1, tmp_path))
+    assert len(answers.dice) == 3
+    assert min(answers.dice.values()) > 0.8

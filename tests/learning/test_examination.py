@@ -59,8 +59,9 @@ def test_the_other_end_of_the_scan_that_taught_must_show_it_clearly(chosen):
         return 0.8 + 0.03 * (share > 0)
 
     assert chosen(0.83, better)[1] > 0
-    assert chosen(0.83, better, is_whole=False)[1] == 0
-    assert chosen(0.91, better, is_whole=False)[1] > 0
+    assert chosen(0.91, better, is_whole=False)[1] == 0
+    assert chosen(0.62, lambda part, share: 0.55 + 0.19 * (share > 0), is_whole=False)[1] > 0
+    assert chosen(0.54, lambda part, share: 0.55 + 0.19 * (share > 0), is_whole=False)[1] == 0
 
 
 def test_what_clicks_learned_counts_by_whole_cases_alone(chosen):

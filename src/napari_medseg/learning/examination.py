@@ -72,8 +72,8 @@ class Examination:
             0 where none is better than nothing of it, and little where no whole case was held out: the other end of
             the scan that taught says little of the next scan.
         float
-            The share that labels have in the answer to a click into them; 0 where the click alone does better, or
-            labels without a click do worse than a click, or little better where no whole case was held out.
+            The share that labels have in the answer to a click into them; 0 where the click alone does better, or only
+            a little worse where no whole case was held out, or labels without a click do worse than a click.
         dict
             What that reaches on the held-out cases: `Figures`, as JSON holds them.
         """
@@ -87,8 +87,10 @@ class Examination:
 
         is_another_scan = all(held.is_whole for held in lesson.held_out)
         reached, share = one_click(0.0, 0.0), 0.0
-        if automatic is not None and automatic >= reached + (0.0 if is_another_scan else _CLEARLY_BETTER):
-            reached, share = max((reached, 0.0), (one_click(0.0, _SHARE_IN_CLICKS), _SHARE_IN_CLICKS))
+        if automatic is not None and automatic >= reached:
+            with_labels = one_click(0.0, _SHARE_IN_CLICKS)
+            if with_labels >= reached + (0.0 if is_another_scan else _CLEARLY_BETTER):
+                reached, share = with_labels, _SHARE_IN_CLICKS
         parts, part = PARTS if is_another_scan else PARTS_FROM_ONE_SCAN, 0.0
         for more in parts if reached >= 0 and self._clicks_have_learned(network) else ():
             better = one_click(more, share)

@@ -127,4 +127,4 @@ def depth_groups(network: ClickUNet, path: str = CLICK_PATH) -> list[tuple[str, 
 
 def _steps(n_cases: int) -> int:
     """More cases have more to teach: minutes on two cores, see the README."""
-    return min(1500, 225 + 175 * n_cases)
+    return min(1500, 150 + 170 * n_cases)
