@@ -11,7 +11,7 @@ from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet, first_features, unfold
-from napari_medseg.networks.encoder import fold
+from napari_medseg.networks.encoder import ResidualBlock, fold
 from napari_medseg.segmentation import segmenter
 from napari_medseg.segmentation.classical import GeodesicSegmenter
 from napari_medseg.segmentation.click import Opinion, Scene, choose
@@ -71,6 +71,20 @@ def test_channels_without_anything_cost_nothing_and_change_nothing(filled: tuple
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
     whole = torch.autograd.grad((wanted**2).sum(), stem.weight)[0]
     torch.testing.assert_close(torch.autograd.grad((found**2).sum(), stem.weight)[0], whole, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+def test_a_view_alone_is_answered_as_in_a_batch_and_not_the_slow_way() -> None:
+    block, views = ResidualBlock(3, 16, 24).eval(), torch.randn(2, 16, 8, 8, 8)
+    with torch.inference_mode():
+        together = block(views)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
+            alone = block(views[:1])
+    torch.testing.assert_close(alone, together[:1], atol=1e-4, rtol=1e-4)
+    events = profile.key_averages(group_by_input_shape=True)
+    kernels = {event.key: event.input_shapes[1] for event in events if "conv" in event.key}
+    assert "aten::mkldnn_convolution" in kernels
+    assert [24, 16, 3, 3, 3] not in [kernels[name] for name in kernels if "slow" in name]
 
 
 def test_folding_is_undone_by_unfolding() -> None:

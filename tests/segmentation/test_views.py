@@ -51,6 +51,24 @@ def test_zooming_out_averages_instead_of_skipping() -> None:
     assert abs(float(far.mean()) - float(noise.mean())) < 0.02
 
 
+@pytest.mark.parametrize("extent", [9.0, 60.0])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
+def test_axes_are_averaged_in_any_order_and_in_pieces_alike(
+    extent: float, dtype: type[np.generic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = np.random.default_rng(0).integers(0, 200, SHAPE).astype(dtype)
+    view = View(np.array([7.0, 20.0, 26.0]), extent, 16)
+    for array in (scan, scan.T.copy().T, np.asfortranarray(scan)):
+        monkeypatch.setattr("napari_medseg.imaging.view._CACHED_VALUES", 1 << 18)
+        whole, spread = sample(array, view, SPACING), paste(sample(array, view, SPACING), view, SHAPE, SPACING)[0]
+        monkeypatch.setattr("napari_medseg.imaging.view._CACHED_VALUES", 100)
+        np.testing.assert_array_equal(sample(array, view, SPACING), whole)
+        np.testing.assert_array_equal(paste(whole, view, SHAPE, SPACING)[0], spread)
+        turned = View(view.centre[::-1], extent, 16)
+        np.testing.assert_allclose(sample(array.T, turned, SPACING[::-1]), whole.T, atol=1e-3)
+        np.testing.assert_allclose(paste(whole.T, turned, SHAPE[::-1], SPACING[::-1])[0], spread.T, atol=1e-3)
+
+
 def test_a_mask_survives_the_way_into_a_view_and_back() -> None:
     mask = ball((7, 20, 26), 9.0)
     view = View(np.array([7.0, 20.0, 26.0]), 26.0, 64)

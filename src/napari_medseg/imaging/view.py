@@ -8,7 +8,7 @@ next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from napari_medseg.imaging.filled_box import Region, filled_box
 BALL_RADIUS = 5.0
 _MAX_SAMPLES_A_STEP = 2.0
 _SHEET_POINTS, _SHEET_PART = 6.0, 0.2
+_CACHED_VALUES = 1 << 18
 
 Floats = NDArray[np.float32]
 Index = NDArray[np.float64]
@@ -84,33 +85,63 @@ def _averages(weights: NDArray[np.float64]) -> csr_array:
     return csr_array((kept, np.nonzero(counts)[1], ends), shape=weights.shape)
 
 
-def _apply(array: NDArray[np.generic], axes: Sequence[_Resampler]) -> Floats:
-    z, y, x = axes
-    cut = array[z.start : z.stop : z.step, y.start : y.stop : y.step, x.start : x.stop : x.step]
-    return _product(cut.astype(np.float32), {axis: each.weights for axis, each in enumerate(axes)})
+def _product(values: NDArray[np.generic], z: csr_array, y: csr_array, x: csr_array) -> Floats:
+    """Multiply the axes of an array, shape (Z, Y, X), by their matrices, in 32-bit floats.
+
+    What of a large array is looked at next lies together in memory, and a piece of it that is being turned into floats
+    fits the processor's cache. Along z nothing needs to be turned round: it goes first where that leaves less to do.
+    """
+    if z.shape[0] < z.shape[1]:
+        less = np.empty((z.shape[0], *values.shape[1:]), np.float32)
+        for part in _pieces(values.shape[1], values.shape[0] * values.shape[2]):
+            less[:, part] = _along(values[:, part], z, 0)
+        return _along(_along(less, y, 1), x, 2)
+    less = np.empty((len(values), y.shape[0], x.shape[0]), np.float32)
+    for part in _pieces(len(values), values.shape[1] * values.shape[2]):
+        less[part] = _along(_along(values[part], y, 1), x, 2)
+    return _along(less, z, 0)
 
 
-def _product(values: Floats, matrices: Mapping[int, csr_array]) -> Floats:
-    """Multiply axes of an array by their matrices: first what shrinks it, last what makes it grow."""
-    growth = {axis: matrix.shape[0] / matrix.shape[1] for axis, matrix in matrices.items()}
-    for axis in sorted(matrices, key=lambda a: (growth[a], a if growth[a] < 1 else -a)):
-        turned = np.ascontiguousarray(np.moveaxis(values, axis, 0))
-        product = matrices[axis] @ turned.reshape(len(turned), -1)
-        values = np.moveaxis(product.reshape(-1, *turned.shape[1:]), 0, axis)
-    return np.ascontiguousarray(values, np.float32)
+def _pieces(n: int, size: int) -> list[slice]:
+    """Cut `n` lines of `size` values into pieces that fit the cache."""
+    step = max(1, _CACHED_VALUES // max(1, size))
+    return [slice(k, k + step) for k in range(0, n, step)]
+
+
+def _along(values: NDArray[np.generic], matrix: csr_array, axis: int) -> Floats:
+    """Multiply one axis of an array, shape (Z, Y, X), by a matrix."""
+    floats = np.ascontiguousarray(values, np.float32)
+    z, y, x = floats.shape
+    if axis == 0:
+        product = (matrix @ floats.reshape(z, -1)).reshape(-1, y, x)
+    elif axis == 1:
+        product = (_repeated(matrix, z) @ floats.reshape(-1, x)).reshape(z, -1, x)
+    else:
+        product = (matrix @ np.ascontiguousarray(floats.reshape(-1, x).T)).T.reshape(z, y, -1)
+    return np.ascontiguousarray(product, np.float32)
+
+
+def _repeated(matrix: csr_array, n: int) -> csr_array:
+    """The matrix `n` times along a diagonal: it multiplies `n` arrays that lie one after the other."""
+    rows, columns = matrix.shape
+    blocks = np.arange(n)[:, None]
+    indices = (matrix.indices + columns * blocks).ravel()
+    ends = np.r_[0, (matrix.indptr[1:] + matrix.nnz * blocks).ravel()]
+    return csr_array((np.tile(matrix.data, n), indices, ends), shape=(n * rows, n * columns))
 
 
 def sample(array: NDArray[np.generic], view: View, spacing_mm: Sequence[float]) -> Floats:
     """Resample an array, shape (Z, Y, X), to a view, shape (size, size, size); the border repeats outside."""
-    axes = [_resampler(c, n) for c, n in zip(view.coordinates(spacing_mm), array.shape, strict=True)]
-    return _apply(array, axes)
+    z, y, x = (_resampler(c, n) for c, n in zip(view.coordinates(spacing_mm), array.shape, strict=True))
+    cut = array[z.start : z.stop : z.step, y.start : y.stop : y.step, x.start : x.stop : x.step]
+    return _product(cut, z.weights, y.weights, x.weights)
 
 
 def sample_slices(array: NDArray[np.generic], slices: Sequence[int], view: View, spacing_mm: Sequence[float]) -> Floats:
     """Resample some slices of an array, shape (Z, Y, X), within their plane alone: shape (n, size, size)."""
     y, x = (_resampler(c, n) for c, n in zip(view.coordinates(spacing_mm)[1:], array.shape[1:], strict=True))
     cut = np.stack([array[k, y.start : y.stop : y.step, x.start : x.stop : x.step] for k in slices])
-    return _product(cut.astype(np.float32), {1: y.weights, 2: x.weights})
+    return _along(_along(cut, y.weights, 1), x.weights, 2)
 
 
 def valid(shape: Sequence[int], view: View, spacing_mm: Sequence[float]) -> Floats:
@@ -162,14 +193,15 @@ def paste(
         The region of the array that they belong to.
     """
     region = covered(view, shape, spacing_mm, within)
-    matrices = {}
-    for axis, (c, part) in enumerate(zip(view.coordinates(spacing_mm), region, strict=True)):
+    matrices = []
+    for c, part in zip(view.coordinates(spacing_mm), region, strict=True):
         pitch = c[1] - c[0]
         points = np.clip((np.arange(part.start, part.stop) - c[0]) / pitch, 0, view.size - 1)
         width = max(1.0, 1.0 / pitch)
         weights = np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(view.size)[None]) / width)
-        matrices[axis] = _averages(weights)
-    return _product(values, matrices), region
+        matrices.append(_averages(weights))
+    z, y, x = matrices
+    return _product(values, z, y, x), region
 
 
 def covered(

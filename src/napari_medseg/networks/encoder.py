@@ -20,13 +20,19 @@ _WRONG_DEPTH = 2
 
 
 class Conv3d(nn.Conv3d):
-    """A convolution that learns rightly in 16 bits too.
+    """A convolution that learns rightly in 16 bits too, and is fast for a single view.
 
     On a CPU, torch 2.13 gives the weights of a 3 x 3 x 3 convolution over two slices a gradient from memory that nobody
-    wrote; those are computed in 32 bits.
+    wrote; those are computed in 32 bits. And a batch of one with few values goes a way that is up to 40 times as slow
+    as oneDNN's; where nothing is learned, oneDNN is asked itself.
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        is_single = len(x) == 1 and x.device.type == "cpu" and x.dtype == torch.float32
+        if is_single and not torch.is_grad_enabled() and torch.backends.mkldnn.is_available():
+            with_zeros, stride, dilation = (list(each) for each in (self.padding, self.stride, self.dilation))
+            one: Tensor = torch.mkldnn_convolution(x, weight, bias, with_zeros, stride, dilation, self.groups)
+            return one
         is_at_risk = torch.is_grad_enabled() and x.shape[2] == _WRONG_DEPTH and torch.is_autocast_enabled("cpu")
         with torch.autocast("cpu", enabled=False) if is_at_risk else nullcontext():
             y: Tensor = super()._conv_forward(x.float() if is_at_risk else x, weight, bias)

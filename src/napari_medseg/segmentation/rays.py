@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 _N_RAYS, _N_NEIGHBOURS = 256, 6
 _LEAST_VOXELS, _GROWTH, _MOST_STEPS, _MOST_MM = 1.2, 1.13, 40, 160.0
 _FIRST_SIZE, _STEPS_A_SIZE, _STEPS_BEYOND = 3.0, 2.5, 3
-_BINS, _ROUNDS = 24, 12
+_BINS, _ROUNDS, _SMOOTHNESS = 24, 12, 0.35
 _TRUST = 0.15
 
 
@@ -180,14 +180,10 @@ def read_rays(array: NDArray[np.generic], centre: Floats, spacing_mm: Sequence[f
 def surfaces_of_sizes(polar: Polar) -> list[Floats]:
     """The best surface near each of several sizes, in steps along the rays."""
     sizes = np.arange(_FIRST_SIZE, len(polar.radii_mm) - _STEPS_BEYOND, _STEPS_A_SIZE)
-    return [_near_size(polar, float(size)) for size in sizes]
-
-
-def _near_size(polar: Polar, size: float) -> Floats:
-    surface = np.full(len(polar.values), size)
+    surfaces = np.repeat(sizes[:, None], len(polar.values), 1)
     for _ in range(2):
-        surface = _smooth_surface(polar, log_ratio(polar, surface), size)
-    return surface
+        surfaces = _smooth_surfaces(polar, np.stack([log_ratio(polar, each) for each in surfaces]), sizes)
+    return list(surfaces)
 
 
 def log_ratio(polar: Polar, surface: Floats) -> Floats:
@@ -202,18 +198,35 @@ def log_ratio(polar: Polar, surface: Floats) -> Floats:
     return np.where(polar.inside, np.clip(np.log(near / far), -2, 2)[binned], -1.0)
 
 
-def _smooth_surface(polar: Polar, ratio: Floats, size: float) -> Floats:
-    """Mean-field answer to: inside likely, outside unlikely, near its neighbours, near the size that is tried."""
-    steps = np.arange(ratio.shape[1])
-    cost = 0.5 * ratio - np.cumsum(ratio, 1) + 0.5 * ((steps - size) / 4.0) ** 2
-    surface = np.full(len(ratio), size)
-    for k in range(_ROUNDS):
-        around = surface[polar.neighbours[:, 1:]].mean(1)
-        total = cost + 0.35 * (steps[None] - around[:, None]) ** 2
-        heat = 2.0 * 0.75**k + 0.3
-        weight = np.exp(-(total - total.min(1, keepdims=True)) / heat)
-        surface = (weight * steps).sum(1) / weight.sum(1)
-    return np.asarray(surface)
+def _smooth_surfaces(polar: Polar, ratios: Floats, sizes: Floats) -> Floats:
+    """Mean-field answers (K, R) to: inside likely, outside unlikely, near its neighbours, near the size that is tried.
+
+    Parameters
+    ----------
+    polar : Polar
+        The scan along R rays.
+    ratios : ndarray, shape (K, R, M)
+        What `log_ratio` says, for each size.
+    sizes : ndarray, shape (K,)
+        The sizes, in steps.
+    """
+    steps = np.arange(ratios.shape[2], dtype=np.float32)
+    near_size = 0.5 * ((steps - sizes[:, None, None]) / 4.0) ** 2
+    cost = 0.5 * ratios - np.cumsum(ratios, 2) + near_size + _SMOOTHNESS * steps**2
+    cost = np.ascontiguousarray(np.moveaxis(cost, 2, 1), np.float32)  # (K, M, R): sums over the steps are fast
+    surfaces = np.repeat(sizes[:, None], ratios.shape[1], 1).astype(np.float32)
+    column, weight = steps[:, None], np.empty_like(cost)
+    for k in range(_ROUNDS):  # (step - neighbours)^2 without its last term, which is the same at all steps
+        around = surfaces[:, polar.neighbours[:, 1:]].mean(2)
+        np.multiply(2 * _SMOOTHNESS * around[:, None], column, out=weight)
+        np.subtract(weight, cost, out=weight)
+        weight -= weight.max(1, keepdims=True)
+        weight /= np.float32(2.0 * 0.75**k + 0.3)
+        np.exp(weight, out=weight)
+        total = weight.sum(1)
+        weight *= column
+        surfaces = weight.sum(1) / total
+    return surfaces.astype(float)
 
 
 def describe(polar: Polar, surfaces: Sequence[Floats], k: int) -> Floats:
