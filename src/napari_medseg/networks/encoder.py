@@ -29,9 +29,11 @@ class Conv3d(nn.Conv3d):
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         is_single = len(x) == 1 and x.device.type == "cpu" and x.dtype == torch.float32
-        if is_single and not torch.is_grad_enabled() and torch.backends.mkldnn.is_available():
-            with_zeros, stride, dilation = (list(each) for each in (self.padding, self.stride, self.dilation))
-            one: Tensor = torch.mkldnn_convolution(x, weight, bias, with_zeros, stride, dilation, self.groups)
+        if is_single and not torch.is_grad_enabled() and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            assert not isinstance(self.padding, str)
+            one: Tensor = torch.mkldnn_convolution(
+                x, weight, bias, self.padding, self.stride, self.dilation, self.groups
+            )
             return one
         is_at_risk = torch.is_grad_enabled() and x.shape[2] == _WRONG_DEPTH and torch.is_autocast_enabled("cpu")
         with torch.autocast("cpu", enabled=False) if is_at_risk else nullcontext():
