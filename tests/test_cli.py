@@ -22,7 +22,7 @@ from napari_medseg.cli import main
 from napari_medseg.imaging.files import read_volume
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
-from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
+from napari_medseg.segmentation.prompts import Box, Click, Lasso, Prompt, Scribble
 from napari_medseg.terminal import with_joined_values
 
 SHAPE = (18, 22, 14)
@@ -162,7 +162,8 @@ def test_every_prompt_reaches_the_model_in_the_order_given(scan: Path, model: Th
     places = [
         ("--background", "-9,-5,10"), ("--click", "1,2,3"), ("--scribble", "-1,2,3,4,5,6,7,8,9"),
         ("--background-box", "-9,-9,-9,-5,-5,-5"), ("--box", "-3,-8,-8,9,8,9"), ("--click", "3,2,1"),
-        ("--background-scribble", "-9,-5,10,-8,-5,10"),
+        ("--background-scribble", "-9,-5,10,-8,-5,10"), ("--lasso", "-1,-1,0,1,-1,0,0,2,0"),
+        ("--background-lasso", "-9,-9,0,-8,-9,0,-8,-8,0"),
     ]  # fmt: skip
     answers("segment", scan, *(word for place in places for word in place), "--out", scan.with_name("m.nii"), "--json")
     assert model.prompts == [
@@ -173,6 +174,8 @@ def test_every_prompt_reaches_the_model_in_the_order_given(scan: Path, model: Th
         Box((-3, -8, -8), (9, 8, 9)),
         Click((3, 2, 1)),
         Scribble(((-9, -5, 10), (-8, -5, 10)), positive=False),
+        Lasso(((-1, -1, 0), (1, -1, 0), (0, 2, 0))),
+        Lasso(((-9, -9, 0), (-8, -9, 0), (-8, -8, 0)), positive=False),
     ]
 
 

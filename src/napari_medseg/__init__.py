@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_medseg.imaging.volume import LabelMap, Volume
     from napari_medseg.learning.fine_tune import fine_tune
     from napari_medseg.segmentation.load import load_model
-    from napari_medseg.segmentation.prompts import Box, Click, Scribble
+    from napari_medseg.segmentation.prompts import Box, Click, Lasso, Scribble
 
 _HOMES = {
     "MedSegError": "errors",
@@ -29,6 +29,7 @@ _HOMES = {
     "Click": "segmentation.prompts",
     "Box": "segmentation.prompts",
     "Scribble": "segmentation.prompts",
+    "Lasso": "segmentation.prompts",
 }
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "Box",
     "Click",
     "LabelMap",
+    "Lasso",
     "MedSegError",
     "Scribble",
     "Volume",

@@ -129,10 +129,13 @@ def _demo(options: argparse.Namespace, results: Results) -> None:
 
 
 def _segment_arguments(parser: argparse.ArgumentParser) -> None:
-    from napari_medseg.segmentation.prompts import Box, Click, Scribble
+    from napari_medseg.segmentation.prompts import Box, Click, Lasso, Scribble
 
     def line(*points: Point, positive: bool) -> Scribble:
         return Scribble(points, positive=positive)
+
+    def loop(*points: Point, positive: bool) -> Lasso:
+        return Lasso(points, positive=positive)
 
     point, corners, points = "X,Y,Z", "X0,Y0,Z0,X1,Y1,Z1", "X0,Y0,Z0,X1,Y1,Z1,..."
     prompts: list[tuple[str, str, Callable[[str], Prompt], str]] = [
@@ -142,6 +145,8 @@ def _segment_arguments(parser: argparse.ArgumentParser) -> None:
         ("--background-box", corners, _reader(Box, 2, positive=False), "two corners of a box that holds none of it"),
         ("--scribble", points, _reader(line), "line in the lesion, through these points"),
         ("--background-scribble", points, _reader(line, positive=False), "line outside"),
+        ("--lasso", points, _reader(loop), "line round the lesion on a slice, through three points and more"),
+        ("--background-lasso", points, _reader(loop, positive=False), "line round what is none of it, on a slice"),
     ]
     parser.add_argument("scan", type=Path, help="scan file or DICOM folder")
     group = parser.add_argument_group("prompts", "RAS millimetres; all may be repeated, and the last one is the newest")

@@ -11,7 +11,7 @@ import torch
 from napari_medseg.learning import validation
 from napari_medseg.models.checkpoint import Card, Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet
-from napari_medseg.segmentation.click import Scene
+from napari_medseg.segmentation import click
 from napari_medseg.segmentation.segmenter import Segmenter
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,7 +30,8 @@ def _one_thread_and_short_examinations(monkeypatch):
 @pytest.fixture(autouse=True)
 def _the_network_answers_alone(monkeypatch):
     """By rays and intensities alone a click finds the phantoms: what the network learns would not show."""
-    monkeypatch.setattr(Scene, "rays", lambda scene: None)
+    monkeypatch.setattr(click, "AGREEMENT", 0.0)
+    monkeypatch.setattr(click, "_OPINION_FIRST", 0.0)
 
 
 @pytest.fixture

@@ -18,7 +18,13 @@ from napari_medseg.errors import Cancelled, ImagingError, LearningError
 from napari_medseg.imaging import durable
 from napari_medseg.learning import train_click_model as module
 from napari_medseg.learning.click_simulation import correcting_click, damaged, place_click
-from napari_medseg.learning.samples import collections_in, draw_samples, find_pairs, is_held_out, read_pairs
+from napari_medseg.learning.samples import (
+    collections_in,
+    draw_samples,
+    find_pairs,
+    is_held_out,
+    read_pairs,
+)
 from napari_medseg.learning.synthetic import make_scan
 from napari_medseg.learning.train_click_model import ClickTraining, _Run, click_loss, next_round, train_click_model
 from napari_medseg.models.checkpoint import load_checkpoint, read_card

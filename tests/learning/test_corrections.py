@@ -16,13 +16,14 @@ from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning import corrections as corrections_module
 from napari_medseg.learning.corrections import Correction, CorrectionStore, content_hash
 from napari_medseg.learning.corrections_folder import choose_corrections_folder, corrections_folder, why_gone
-from napari_medseg.segmentation.prompts import Box, Click, Scribble
+from napari_medseg.segmentation.prompts import Box, Click, Lasso, Scribble
 
 PROMPTS = (
     Click((1.0, 2.0, 3.0)),
     Click((4.0, 5.0, 6.5), positive=False),
     Box((0.0, 0.0, 0.0), (9.0, 8.0, 7.0)),
     Scribble(((1.0, 1.0, 1.0), (2.0, 2.0, 2.0))),
+    Lasso(((1.0, 1.0, 1.0), (2.0, 2.0, 1.0), (1.0, 2.0, 1.0)), positive=False),
 )
 
 

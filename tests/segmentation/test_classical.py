@@ -173,7 +173,7 @@ def test_scribbles_and_pictures_are_welcome_and_refusals_are_sentences() -> None
     mask = model.segment(picture, [Scribble(line)])
     assert dice(mask.data, picture.data > 0) > 0.9
     assert "needs a click" in model.segment(picture).warnings[0]
-    with pytest.raises(ModelError, match="boxes alone"):
+    with pytest.raises(ModelError, match="boxes and lassos"):
         model.segment(picture, [Box(line[0], line[2])])
     with pytest.raises(Cancelled):
         model.segment(picture, [Scribble(line)], should_stop=lambda: True)

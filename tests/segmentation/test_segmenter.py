@@ -15,7 +15,7 @@ from napari_medseg.networks.encoder import ResidualBlock, fold
 from napari_medseg.segmentation import segmenter
 from napari_medseg.segmentation.classical import GeodesicSegmenter
 from napari_medseg.segmentation.click import Opinion, Scene, choose
-from napari_medseg.segmentation.prompts import Box, Click, Scribble
+from napari_medseg.segmentation.prompts import Box, Click, Lasso, Scribble
 from napari_medseg.segmentation.segmenter import Segmenter
 from napari_medseg.segmentation.views import Prompts, View
 
@@ -131,13 +131,75 @@ def test_a_correction_keeps_to_its_sense(
     [
         [Box(at((5, 20, 18)), at((13, 46, 42)))],
         [Scribble((at((9, 30, 25)), at((9, 36, 35))))],
+        [Lasso((at((9, 24, 25)), at((9, 36, 40)), at((9, 40, 22))))],
         [Click(at((0, 0, 0)))],
         [Click(at((19, 59, 71)))],
     ],
-    ids=["box", "scribble", "first corner", "last corner"],
+    ids=["box", "scribble", "lasso", "first corner", "last corner"],
 )
 def test_every_kind_of_prompt_gives_a_mask(untrained: Segmenter, volume: Volume, prompts: list) -> None:
     assert untrained.segment(volume, prompts).data.shape == volume.data.shape
+
+
+def ring(middle: tuple[int, int, int], radius: float, *, positive: bool = True) -> Lasso:
+    """A lasso of a radius in voxels round a place on a slice."""
+    turn = np.linspace(0, 2 * np.pi, 30, endpoint=False)
+    z, y, x = middle
+    points = zip(y + radius * np.sin(turn), x + radius * np.cos(turn), strict=True)
+    return Lasso(tuple(at((z, a, b)) for a, b in points), positive=positive)
+
+
+def disc(shape: tuple[int, int], middle: tuple[int, int], radius: float) -> np.ndarray:
+    y, x = np.indices(shape)
+    return (y - middle[0]) ** 2 + (x - middle[1]) ** 2 <= radius**2
+
+
+def test_a_lasso_is_obeyed_by_any_network(untrained: Segmenter, volume: Volume, lesion: np.ndarray) -> None:
+    within = disc(lesion.shape[1:], (33, 30), 10)
+    first = np.asarray(untrained.segment(volume, [ring((9, 33, 30), 10)]).data) > 0
+    assert not (first[9] & ~within).any()
+    assert first[9][disc(lesion.shape[1:], (33, 30), 7)].all()
+    wrong = LabelMap(np.roll(lesion, 8, axis=2).astype(np.uint8), volume.affine)
+    prompts = [Click(at((9, 33, 38))), ring((9, 33, 30), 10)]
+    again = np.asarray(untrained.segment(volume, prompts, previous=wrong).data) > 0
+    assert not (again[9] & ~within).any()
+    assert again[9][disc(lesion.shape[1:], (33, 30), 7)].all()
+    prompts.append(Click(at((9, 33, 50))))
+    later = untrained.segment(volume, prompts, previous=LabelMap(again.astype(np.uint8), volume.affine))
+    assert later.data[9, 33, 50] == 1, "what was said last counts"
+
+
+def test_a_lasso_of_background_empties_its_slice_and_touches_no_other_lesion(
+    untrained: Segmenter, volume: Volume, lesion: np.ndarray
+) -> None:
+    other = np.zeros_like(lesion)
+    other[8:11, 3:9, 60:66] = True
+    before = LabelMap((lesion | other).astype(np.uint8), volume.affine)
+    prompts = [Click(at((9, 33, 30))), ring((9, 33, 38), 6, positive=False)]
+    after = np.asarray(untrained.segment(volume, prompts, previous=before).data) > 0
+    assert not after[9][disc(lesion.shape[1:], (33, 38), 6)].any()
+    assert not (after & ~np.asarray(before.data, bool)).any()
+    assert after[other].all()
+    beside = [Click(at((9, 33, 30))), ring((9, 10, 20), 4, positive=False)]
+    unchanged = untrained.segment(volume, beside, previous=before)
+    np.testing.assert_array_equal(unchanged.data, before.data)
+
+
+def test_a_lasso_round_what_is_in_the_mask_leaves_the_other_slices(
+    untrained: Segmenter, volume: Volume, lesion: np.ndarray
+) -> None:
+    before = LabelMap(lesion.astype(np.uint8), volume.affine)
+    after = untrained.segment(volume, [Click(at((9, 33, 30))), ring((9, 33, 30), 13)], previous=before)
+    np.testing.assert_array_equal(after.data, before.data)
+
+
+def test_a_lasso_needs_three_points_and_the_scan(untrained: Segmenter, volume: Volume) -> None:
+    with pytest.raises(ModelError, match="three points"):
+        Lasso((at((9, 24, 25)), at((9, 36, 40))))
+    with pytest.raises(ModelError, match="outside the scan"):
+        untrained.segment(volume, [ring((9, 200, 30), 10)])
+    with pytest.raises(ModelError, match="outside the scan"):
+        untrained.segment(volume, [Box(at((40, 20, 18)), at((44, 46, 42)))])
 
 
 def test_a_two_dimensional_image_is_one_slice(untrained: Segmenter) -> None:
@@ -206,7 +268,7 @@ def test_the_geodesic_method_finds_a_bright_lesion_and_takes_corrections(volume:
     again = model.segment(volume, [Click(at((9, 33, 30))), Click(at((9, 33, 36)), positive=False)], previous=mask)
     assert again.data[9, 33, 36] == 0
     assert "needs a click" in model.segment(volume).warnings[0]
-    with pytest.raises(ModelError, match="boxes alone"):
+    with pytest.raises(ModelError, match="boxes and lassos"):
         model.segment(volume, [Box(at((5, 20, 18)), at((13, 46, 42)))])
 
 

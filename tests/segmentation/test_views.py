@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_medseg.imaging.view import reach_of
-from napari_medseg.segmentation.prompts import Box, Click, Scribble
+from napari_medseg.segmentation.prompts import Box, Click, Lasso, Scribble
 from napari_medseg.segmentation.views import (
     BOX,
     IMAGE,
@@ -135,7 +135,7 @@ def test_a_box_on_one_slice_has_no_end_across_it() -> None:
     out = render(np.zeros(SHAPE, np.float32), View(np.array([7.0, 20.0, 26.0]), 60.0, 48), SPACING, prompts)
     assert (out[BOX].max((1, 2)) == 1).all()
     along_y = np.flatnonzero(out[BOX][24].any(1))
-    assert (along_y[-1] - along_y[0] + 1) * 60 / 48 == pytest.approx(20.0, abs=1.5)
+    assert (along_y[-1] - along_y[0] + 1) * 60 / 48 == pytest.approx(21.6, abs=1.5)
 
 
 def test_a_scribble_becomes_points_a_voxel_apart() -> None:
@@ -144,6 +144,23 @@ def test_a_scribble_becomes_points_a_voxel_apart() -> None:
     assert len(prompts.points) == 21
     assert not prompts.signs.any()
     np.testing.assert_allclose(np.diff(prompts.points[:, 2]), 1.0)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_lasso_is_seen_as_the_box_round_it_in_every_slice(axis: int) -> None:
+    turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    middle = np.array([7.0, 20.0, 26.0])
+    ring = np.insert(np.stack([np.sin(turn), np.cos(turn)], 1) * 9.0, axis, 0.0, axis=1) / SPACING + middle
+    lasso = Lasso(tuple(tuple(p) for p in (AFFINE @ np.c_[ring, np.ones(40)].T)[:3].T))
+    prompts = prompts_in_array([lasso], AFFINE)
+    out = render(np.zeros(SHAPE, np.float32), View(middle, 60.0, 48), SPACING, prompts)
+    held = out[BOX] > 0
+    assert (held == held.take([24], axis)).all()
+    assert held.take(24, axis).sum() == pytest.approx((18 * 48 / 60) ** 2, rel=0.25)
+    np.testing.assert_allclose(prompts.areas[0].middle(SHAPE) * SPACING, middle * SPACING, atol=1.6)
+    enclosed = prompts.areas[0].within([slice(0, n) for n in SHAPE]).take(round(middle[axis]), axis)
+    pitch = np.prod(np.delete(SPACING, axis))
+    assert enclosed.sum() * pitch == pytest.approx(np.pi * 9**2, rel=0.1)
 
 
 def test_older_prompts_fade() -> None:

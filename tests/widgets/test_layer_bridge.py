@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_medseg.imaging.volume import Volume
-from napari_medseg.segmentation.prompts import Box, Scribble
+from napari_medseg.segmentation.prompts import Box, Lasso, Scribble
 from napari_medseg.session.services import build
 from napari_medseg.widgets import scan_view
 from napari_medseg.widgets.binding import bind
@@ -280,9 +280,17 @@ def test_the_tools_turn_the_mouse_into_prompts(bench, volume):
     assert isinstance(scribble, Scribble)
     assert not scribble.positive
     assert len(scribble.points_mm) == 3
+    bench.tools.choose(Tool.LASSO)
+    bench.mouse((4, 6, 6), (4, 8, 8))
+    bench.mouse((4, 6, 6), (4, 8, 8), (4, 12, 15))
+    assert len(bench.session.prompts) == 6, "two points enclose nothing"
+    lasso = bench.session.prompts[5]
+    assert isinstance(lasso, Lasso)
+    assert lasso.positive
+    assert lasso.points_mm == scribble.points_mm
     bench.tools.choose(Tool.NONE)
     bench.mouse((1, 2, 3))
-    assert len(bench.session.prompts) == 5
+    assert len(bench.session.prompts) == 6
 
 
 def test_a_tool_pans_or_draws_and_a_brush_turns_it_off(bench):

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 from qtpy.QtCore import Qt
 
-from napari_medseg.segmentation.prompts import Box, Click, Scribble
+from napari_medseg.segmentation.prompts import Box, Click, Lasso, Scribble
 from napari_medseg.widgets.prompt_tools import Tool
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -146,7 +146,7 @@ def test_two_quick_clicks_are_two_clicks_and_no_zoom(window, scan):
     assert window.viewer.scene.camera.zoom > zoom, "without a tool a double click zooms as in napari"
 
 
-def test_box_and_scribble(window, scan):
+def test_box_scribble_and_lasso(window, scan):
     volume = window.open(scan)
     at = middle(window)
     window.show(at)
@@ -167,6 +167,16 @@ def test_box_and_scribble(window, scan):
     assert isinstance(scribble, Scribble)
     assert not scribble.positive
     assert np.abs(volume.index_of(scribble.points_mm[0]) - moved(at, 9, 9)).max() < 0.5
+    window.settled()
+    window.key(Qt.Key.Key_C)
+    corners = [moved(at, -6, -8), moved(at, -6, 8), moved(at, 6, 8), moved(at, 6, -8)]
+    window.drag(*corners)
+    window.wait(lambda: len(window.session.prompts) == 3)
+    lasso = window.session.prompts[2]
+    assert isinstance(lasso, Lasso)
+    assert lasso.positive
+    found = np.array([volume.index_of(point) for point in lasso.points_mm])
+    assert all(np.abs(found - corner).max(1).min() < 0.5 for corner in corners)
     assert np.allclose(window.viewer.scene.camera.center, centre), "drawing does not pan"
     window.settled()
 

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,12 +25,11 @@ from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.learning.correction import Correction, content_hash
 from napari_medseg.learning.corrections_folder import in_words, why_gone
 from napari_medseg.models.card import now_iso
-from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
+from napari_medseg.segmentation.prompts import prompt_from, prompt_to
 
 __all__ = ["Correction", "CorrectionStore", "StoredCorrection", "content_hash"]
 
 _PREFIX, _REMOVED = "correction-", "removed"
-_KINDS: dict[str, type[Prompt]] = {"click": Click, "box": Box, "scribble": Scribble}
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -116,7 +115,7 @@ class StoredCorrection:
             reviewed=reviewed,
             axis=axis,
             corrected_voxels=None if painted is None else painted.data > 0,
-            prompts=tuple(_prompt(p) for p in card.prompts),
+            prompts=tuple(prompt_from(p) for p in card.prompts),
             model=card.model,
             seconds=card.seconds,
             edited_voxels=card.edited_voxels,
@@ -326,7 +325,7 @@ def _write(folder: Path, correction: Correction) -> None:
         names=dict(correction.corrected.names),
         reviewed=None if reviewed is None else list(reviewed),
         axis=correction.axis,
-        prompts=[{"kind": type(p).__name__.lower(), **asdict(p)} for p in correction.prompts],
+        prompts=[prompt_to(p) for p in correction.prompts],
         model=correction.model,
         seconds=correction.seconds,
         edited_voxels=correction.edited_voxels,
@@ -372,15 +371,6 @@ def _on_axes_of(volume: Volume, scan: ScanReference, card: CorrectionCard) -> tu
     axis = int(np.argmax(np.abs(step[:3, card.axis])))
     start = step[axis, 3]
     return axis, tuple(sorted(round(float(step[axis, card.axis] * k + start)) for k in card.reviewed))
-
-
-def _prompt(stored: dict[str, Any]) -> Prompt:
-    fields = {k: _tuples(v) for k, v in stored.items() if k != "kind"}
-    return _KINDS[stored["kind"]](**fields)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def _read(path: Path, kind: type[Model]) -> Model:

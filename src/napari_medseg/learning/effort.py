@@ -29,7 +29,7 @@ class Effort:
     voxels : int
         Voxels that the user changed in the proposal.
     clicks : int
-        Clicks, boxes and scribbles given.
+        Clicks, boxes, scribbles and lassos given.
     pinned : bool
         Whether new versions must not get worse on it.
     """

@@ -19,7 +19,7 @@ from napari_medseg.imaging.files import read_label_map, read_volume
 from napari_medseg.learning.click_simulation import correcting_click, damaged, place_click
 from napari_medseg.learning.regions import Regions, draw_region
 from napari_medseg.learning.synthetic import SyntheticScan, make_scan
-from napari_medseg.segmentation.views import VALID, Prompts, View, render, sample
+from napari_medseg.segmentation.views import VALID, Area, Prompts, View, render, sample
 
 Floats = NDArray[np.float32]
 _LEAST_VOXELS = 8
@@ -281,15 +281,15 @@ def _prompts(
     high: NDArray[np.int64],
     spacing: NDArray[np.float64],
 ) -> Prompts:
-    """Points (clicks and scribbles) and boxes, oldest first."""
+    """Points (clicks and scribbles) and boxes, which are what the network sees of lassos too; oldest first."""
     points: list[NDArray[np.float64]] = []
     signs: list[bool] = []
     ages: list[int] = []
-    boxes: tuple[tuple[NDArray[np.float64], NDArray[np.float64], bool], ...] = ()
+    areas: tuple[Area, ...] = ()
     kind = rng.random()
     if kind < 0.15:
-        boxes = (_loose_box(rng, low, high),)
-    if kind > 0.07 or not boxes:
+        areas = (_loose_box(rng, low, high),)
+    if kind > 0.07 or not areas:
         first = _inside(rng, mask, low, high, spacing)
         scribble = _scribble(rng, mask, first) if rng.random() < 0.12 else first[None]
         points.extend(scribble)
@@ -313,7 +313,7 @@ def _prompts(
             ages.append(0)
     jitter = rng.uniform(-0.5, 0.5, (len(points), 3))
     array = np.array(points, float).reshape(-1, 3) + jitter
-    return Prompts(array, np.array(signs, bool), np.array(ages, np.int64), boxes)
+    return Prompts(array, np.array(signs, bool), np.array(ages, np.int64), areas)
 
 
 def _inside(
@@ -343,15 +343,14 @@ def _scribble(rng: Generator, mask: NDArray[np.bool_], start: NDArray[np.float64
     return np.array(line)
 
 
-def _loose_box(
-    rng: Generator, low: NDArray[np.int64], high: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+def _loose_box(rng: Generator, low: NDArray[np.int64], high: NDArray[np.int64]) -> Area:
     slack = np.maximum((high - low) * 0.1, 1.0)
     a = low - 0.5 - slack * rng.uniform(-0.3, 1.5, 3)
     b = high - 0.5 + slack * rng.uniform(-0.3, 1.5, 3)
-    if rng.random() < 0.4:  # drawn on one slice: no thickness across it
-        a[0] = b[0] = np.rint((low[0] + high[0] - 1) / 2)
-    return a, b, True
+    if rng.random() < 0.6:  # drawn on one slice, as lassos are: no thickness across it
+        flat = int(rng.choice(3, p=[0.6, 0.2, 0.2]))
+        a[flat] = b[flat] = np.rint((low[flat] + high[flat] - 1) / 2)
+    return Area(a, b, True)
 
 
 def _augmented(rng: Generator, s: Sample) -> Sample:

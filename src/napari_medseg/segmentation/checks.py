@@ -16,7 +16,7 @@ def check_prompts(prompts: Prompts, volume: Volume, previous: LabelMap | None) -
     Raises
     ------
     ModelError
-        If a point lies outside the scan, a box has no finite corners, the mask lies on another grid, or only
+        If a point, box or lasso lies outside the scan or is not finite, the mask lies on another grid, or only
         background is marked and there is nothing to take it from.
     """
     if previous is not None and not same_grid(previous, volume):
@@ -25,9 +25,12 @@ def check_prompts(prompts: Prompts, volume: Volume, previous: LabelMap | None) -
     if not inside.all():
         x, y, z = volume.position_of(prompts.points[~inside][0])
         raise ModelError(f"the point ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside the scan: give a position inside it")
-    if not all(np.isfinite([low, high]).all() for low, high, _ in prompts.boxes):
-        raise ModelError("a corner of the box is not a number: give both corners in millimetres")
-    if prompts.signs.any() or any(positive for *_, positive in prompts.boxes):
+    if not all(np.isfinite([area.low, area.high]).all() for area in prompts.areas):
+        raise ModelError("a corner of the box or lasso is not a number: give all of them in millimetres")
+    last = np.array(volume.data.shape) - 0.5
+    if any((area.high < -0.5).any() or (area.low > last).any() for area in prompts.areas):
+        raise ModelError("a box or lasso lies outside the scan: draw it where the scan is")
+    if prompts.signs.any() or any(area.positive for area in prompts.areas):
         return
     if previous is None or not np.any(previous.data):
         raise ModelError("only background was marked: click into the lesion too, or draw a box round it")

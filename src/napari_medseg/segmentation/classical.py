@@ -36,7 +36,7 @@ from napari_medseg.segmentation.intensities import (
 )
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.rays import search_rays
-from napari_medseg.segmentation.views import Prompts, in_box, paste, prompts_in_array
+from napari_medseg.segmentation.views import Prompts, paste, prompts_in_array
 
 _JUST_INSIDE, _NOT_IN = np.float32(0.55), np.float32(0.5)
 
@@ -46,7 +46,7 @@ class GeodesicSegmenter:
 
     The first click: rays find a surface of any size (`rays`), a random walker that starts from it and from the two
     intensity histograms finds the border (`random_walk`). A correcting click changes the mask so far about as far as
-    the mask's border was from it, and nothing elsewhere. A box cuts the answer off; it does not find a lesion.
+    the mask's border was from it, and nothing elsewhere. A box or lasso cuts the answer off; it does not find a lesion.
     """
 
     name = "geodesic"
@@ -82,7 +82,9 @@ class GeodesicSegmenter:
         spacing = np.array(volume.spacing_mm)
         belief = _from_mask(before, drawn, spacing)
         if belief is None and not drawn.signs.any():
-            raise ModelError("the geodesic method needs a click into the lesion, boxes alone are not enough for it")
+            raise ModelError(
+                "the geodesic method needs a click into the lesion, boxes and lassos are not enough for it"
+            )
         if should_stop is not None and should_stop():
             raise Cancelled("the segmentation was cancelled")
         if belief is None:
@@ -92,7 +94,7 @@ class GeodesicSegmenter:
             likely_by_intensity(volume.data, belief, spacing, drawn), belief.view, volume.data.shape, volume.spacing_mm
         )
         was = before[region]
-        likely = _as_boxes_say(_where_asked(likely, was, region, drawn, spacing), was, region, drawn)
+        likely = _as_areas_say(_where_asked(likely, was, region, drawn, spacing), was, region, drawn)
         mask = obey(likely, region, drawn, spacing)
         data = np.zeros(volume.data.shape, np.uint8)
         data[region] = _joined(mask, region, drawn) | (mask & (was > 0) & ~_joined(was, region, drawn))
@@ -113,28 +115,25 @@ def _where_asked(
     """Keep a correction to its sense and its place: the mask so far stays where the newest prompt says nothing."""
     if not was.any():
         return likely
-    if (prompts.ages == 0).any() or not prompts.boxes:
+    if (prompts.ages == 0).any() or not prompts.areas:
         only_what_was_asked(likely, was, prompts)
         return only_where_it_was_asked(likely, was, region, prompts, spacing)
-    beyond = np.ones(was.shape, bool)
-    beyond[in_box(prompts.boxes[-1], region)] = False
+    beyond = ~prompts.areas[-1].within(region)
     return np.where(beyond, np.where(was > 0, np.maximum(likely, _JUST_INSIDE), np.minimum(likely, _NOT_IN)), likely)
 
 
-def _as_boxes_say(likely: Floats, was: NDArray[np.uint8], region: Sequence[slice], prompts: Prompts) -> Floats:
-    """Nothing in a negative box; outside positive ones only what a prompt there holds, and parts that they miss."""
+def _as_areas_say(likely: Floats, was: NDArray[np.uint8], region: Sequence[slice], prompts: Prompts) -> Floats:
+    """Nothing in a negative area; outside positive ones only what a prompt there holds, and parts that they miss."""
     kept = np.ones(likely.shape, bool)
-    held = [box for box in prompts.boxes if box[2]]
+    held = [area.within(region) for area in prompts.areas if area.positive]
     if held:
-        outside = np.ones(likely.shape, bool)
-        for box in held:
-            outside[in_box(box, region)] = False
+        outside = ~np.logical_or.reduce(held)
         parts = cc3d.connected_components(was, connectivity=6)
         missed = (was > 0) & ~np.isin(parts, np.unique(parts[~outside]))
         kept = ~outside | missed | _joined(outside & (likely > 0.5), region, prompts)
-    for box in prompts.boxes:
-        if not box[2]:
-            kept[in_box(box, region)] = False
+    for area in prompts.areas:
+        if not area.positive:
+            kept[area.within(region)] = False
     return np.where(kept, likely, np.float32(0))
 
 

@@ -9,7 +9,7 @@ what the intensities alone say has a share in the answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cc3d
 import numpy as np
@@ -28,8 +28,8 @@ from napari_medseg.segmentation.intensities import (
     likely_by_intensity,
     middle_of,
 )
-from napari_medseg.segmentation.rays import RaySearch, search_rays
-from napari_medseg.segmentation.views import Prompts, View, in_box, paste, render
+from napari_medseg.segmentation.rays import search_rays
+from napari_medseg.segmentation.views import Prompts, View, paste, render
 
 Floats = NDArray[np.float32]
 Answer = tuple[Floats, tuple[slice, ...]]
@@ -43,6 +43,7 @@ _FILL = 1.45
 _OPINION_FIRST, _OPINION_LATER = 0.25, 0.4
 _NEGLIGIBLE, _ROUND_POINTS = 0.04, 3
 AGREEMENT = 2.0
+_AREA_AGREEMENT = 3.0
 _NEAR_MM, _NEAR_VOXELS = 5.0, 2.0
 _JUST_INSIDE = np.float32(0.55)
 
@@ -103,12 +104,6 @@ class Scene:
         faces = [int(mask.take(end, axis).sum()) for axis in open_axes for end in (0, -1)]
         return bool(max(faces, default=0) > 0.01 * mask[0].size)
 
-    def rays(self) -> RaySearch | None:
-        """What rays from the click find; None where a box says more of the size than they do."""
-        if self.prompts.boxes or not self.prompts.signs.any():
-            return None
-        return search_rays(self.array, middle_of(self.prompts, self.spacing_mm), tuple(self.spacing_mm))
-
     def intensities(self, belief: Belief, share: float) -> Opinion:
         """What the intensities alone say of a shape."""
         return Opinion(likely_by_intensity(self.array, belief, self.spacing_mm, self.prompts), belief.view, share)
@@ -124,38 +119,65 @@ def segment_first(scene: Scene) -> Answer:
     tuple of slice
         The region; outside it the probability is 0.
     """
-    views = ladder(scene.prompts, scene.array.shape, scene.spacing_mm)
+    shape, spacing = scene.array.shape, tuple(scene.spacing_mm)
+    prompts = with_middles(scene.prompts, shape)
+    scene = replace(scene, prompts=prompts)
+    views = ladder(prompts, shape, scene.spacing_mm)
     probabilities, quality = scene.ask(views, None)
-    rays = scene.rays()
-    if rays is not None:
-        agreement = [rays.agreement(p, v, tuple(scene.spacing_mm)) for p, v in zip(probabilities, views, strict=True)]
-        quality = expit(logit(quality.clip(1e-4, 1 - 1e-4)) + AGREEMENT * np.array(agreement))
-    k = choose(probabilities, quality)
-    held = _box_of(scene.prompts.points, scene.array.shape)
+    rays = search_rays(scene.array, middle_of(prompts, scene.spacing_mm), spacing)
+    drawn = [area for area in prompts.areas if area.positive]
+    says = np.zeros(len(views))
+    for k, (p, view) in enumerate(zip(probabilities, views, strict=True)):
+        says[k] = AGREEMENT * rays.agreement(p, view, spacing)
+        says[k] += sum(_AREA_AGREEMENT * a.agreement(p, view, shape, spacing) for a in drawn) / max(len(drawn), 1)
+    k = choose(probabilities, expit(logit(quality.clip(1e-4, 1 - 1e-4)) + says))
+    held = _box_of(prompts.reach(shape), shape)
     first, region = scene.blend([Opinion(probabilities[k], views[k], 1.0)], held)
-    close = framing(scene.prompts.points, first > 0.5, region, _FILL, scene.spacing_mm)
+    close = framing(prompts.reach(shape), first > 0.5, region, _FILL, scene.spacing_mm)
     if close is None:
         return first, region
-    mask = np.zeros(scene.array.shape, np.uint8)
+    mask = np.zeros(shape, np.uint8)
     mask[region] = first > 0.5
     (again,), _ = scene.ask([close], mask)
-    if rays is None:
-        return scene.blend([Opinion(again, close, 1.0)], held)
-    belief = belief_from_rays(rays.best(), scene.prompts, scene.array.shape, scene.spacing_mm)
+    belief = belief_from_rays(rays.best(), prompts, shape, scene.spacing_mm)
     opinions = [Opinion(again, close, 1 - _OPINION_FIRST), scene.intensities(belief, _OPINION_FIRST)]
     return scene.blend(opinions, held)
 
 
+def with_middles(prompts: Prompts, shape: Sequence[int]) -> Prompts:
+    """Prompts with a click at the middle of each positive area, where nothing else says what is in the lesion."""
+    if prompts.signs.any():
+        return prompts
+    return with_clicks(prompts, [(area.middle(shape), True) for area in prompts.areas if area.positive])
+
+
+def with_contradictions(prompts: Prompts, previous: NDArray[np.uint8], spacing_mm: NDArray[np.float64]) -> Prompts:
+    """Prompts with clicks where the mask so far contradicts the area that was marked last, if one was."""
+    newest = [area for area in prompts.areas if not area.age]
+    return with_clicks(
+        prompts, [click for area in newest for click in area.contradictions(previous, tuple(spacing_mm))]
+    )
+
+
+def with_clicks(prompts: Prompts, clicks: Sequence[tuple[NDArray[np.float64], bool]]) -> Prompts:
+    """Prompts and more clicks, as new as the newest."""
+    if not clicks:
+        return prompts
+    return replace(
+        prompts,
+        points=np.concatenate([prompts.points, [point for point, _ in clicks]]),
+        signs=np.r_[prompts.signs, [sign for _, sign in clicks]],
+        ages=np.r_[prompts.ages, np.zeros(len(clicks), np.int64)],
+    )
+
+
 def ladder(prompts: Prompts, shape: Sequence[int], spacing: NDArray[np.float64]) -> list[View]:
-    """Views of growing size round the positive prompts, from a small nodule to the whole scan."""
-    corners = [c for low, high, positive in prompts.boxes if positive for c in (low, high)]
-    held = np.concatenate([prompts.positive, np.array(corners, float).reshape(-1, 3)])
+    """Views of growing size round the positive points, from a small nodule to the whole scan."""
+    held = prompts.positive
     low, high = held.min(0), held.max(0)
     centre = (low + high) / 2 if len(held) > 1 else held[0]
     spread = float(((high - low) * spacing).max())
     narrowest = max(NARROWEST_VOXELS * spacing.min(), 1.4 * spread)
-    if corners:
-        return [View(centre, narrowest * f, LADDER_SIZE) for f in (0.9, 1.15, 1.5)]
     whole = 1.25 * float((spacing * shape).max())
     widest = max(min(whole, WIDEST_VOXELS * spacing.min()), 1.3 * narrowest)
     n = int(np.clip(np.ceil(np.log(widest / narrowest) / np.log(1.6)) + 1, 2, LADDER_VIEWS))
@@ -241,7 +263,9 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8], region: Region) -> 
     region : tuple of slice
         The box that it fills.
     """
-    bounds = _bounds(scene.prompts.points, previous[region], region)
+    prompts = with_contradictions(scene.prompts, previous, scene.spacing_mm)
+    scene = replace(scene, prompts=prompts)
+    bounds = _bounds(prompts.reach(previous.shape), previous[region], region)
     assert bounds is not None
     views = [_framed(*bounds, margin, scene.spacing_mm, CLOSE_SIZE) for margin in _MARGINS]
     probabilities, _ = scene.ask(views, previous)
@@ -253,11 +277,11 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8], region: Region) -> 
     belief = belief_of(previous, View(closest.centre, closest.extent_mm, SIZE), scene.spacing_mm)
     opinion = [scene.intensities(belief, _OPINION_LATER)] if (belief.depth_mm > 0).any() else []
     share = (1 - sum(o.share for o in opinion)) / len(seen)
-    points = _box_of(scene.prompts.points, scene.array.shape)
+    points = _box_of(prompts.reach(previous.shape), previous.shape)
     held = _joined([box for box in (region, points) if box is not None])
     probability, where = scene.blend([*(Opinion(p, v, share) for p, v in seen), *opinion], held)
-    only_what_was_asked(probability, previous[where], scene.prompts)
-    return only_where_it_was_asked(probability, previous[where], where, scene.prompts, scene.spacing_mm), where
+    only_what_was_asked(probability, previous[where], prompts)
+    return only_where_it_was_asked(probability, previous[where], where, prompts, scene.spacing_mm), where
 
 
 def only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompts: Prompts) -> None:
@@ -283,7 +307,7 @@ def only_where_it_was_asked(
     newest = prompts.points[prompts.ages == 0]
     either = (previous > 0) | (probability > 0.5)
     cut = filled_box(either)
-    if not len(newest) or cut is None:  # a box was marked last: it says itself where
+    if cut is None:
         return probability
     start = np.array([part.start for part in region]) + [part.start for part in cut]
     parts, n = cc3d.connected_components(either[cut], connectivity=26, return_N=True)
@@ -305,14 +329,14 @@ def obey(
 ) -> NDArray[np.bool_]:
     """Mask of the region in which every prompt has its way, the newest click last.
 
-    A box that says background is empty. A positive click that the network left outside brings the part round it that
-    it thought about as likely, and at least a small ball; a negative one inside takes a small ball.
+    A box or lasso that says background is empty; what touches one round the lesion ends at it, on its slice, and deep
+    in the newest lasso is lesion. A positive click that the network left outside brings the part round it that it
+    thought about as likely, and at least a small ball; a negative one inside takes a small ball.
     """
     mask = probability > 0.5
     start = np.array([s.start for s in region])
-    for box in prompts.boxes:
-        if not box[2]:
-            mask[in_box(box, region)] = False
+    for area in prompts.areas:
+        area.shape(mask, region, tuple(spacing_mm))
     order = np.argsort(-prompts.ages, kind="stable")
     for point, positive in zip(prompts.points[order], prompts.signs[order], strict=True):
         index = np.rint(point).astype(int) - start

@@ -50,7 +50,7 @@ def named_structure(
     volume : Volume
         The scan.
     prompts : Prompts
-        Points; a box says itself how large the thing is.
+        Points; a box or lasso says itself how large the thing is.
     dtype : torch.dtype
         Precision to run in.
 
@@ -59,7 +59,7 @@ def named_structure(
     (ndarray, tuple of slice) or None
         None where no label is there, or more of it than the window shows.
     """
-    if prompts.boxes or not prompts.signs.any():
+    if prompts.areas or not prompts.signs.any():
         return None
     cut = _window(volume, settings, prompts.positive[-1])
     data = volume.data[cut]

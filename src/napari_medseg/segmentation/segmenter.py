@@ -123,7 +123,7 @@ class Segmenter:
         ----------
         volume : Volume
             The scan.
-        prompts : sequence of Click, Box or Scribble
+        prompts : sequence of Click, Box, Scribble or Lasso
             Oldest first, in world millimetres (RAS+).
         previous : LabelMap, optional
             The mask so far, on the volume's grid; it is corrected by the newest prompts.

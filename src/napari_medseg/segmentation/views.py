@@ -25,10 +25,10 @@ from napari_medseg.imaging.view import (
     valid,
 )
 from napari_medseg.networks.channels import BOX, IMAGE, N_CHANNELS, NEGATIVE, POSITIVE, PREVIOUS, VALID, WINDOW
+from napari_medseg.segmentation.areas import Area
 from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 
 FADE = 0.98
-FLAT = 1e-3  # voxels: a box drawn on one slice, whose corners were turned there and back
 
 __all__ = [
     "BALL_RADIUS",
@@ -41,6 +41,7 @@ __all__ = [
     "PREVIOUS",
     "VALID",
     "WINDOW",
+    "Area",
     "Prompts",
     "View",
     "draw_prompts",
@@ -61,12 +62,18 @@ class Prompts:
     points: Index
     signs: NDArray[np.bool_]
     ages: NDArray[np.int64]
-    boxes: tuple[tuple[Index, Index, bool], ...] = ()
+    areas: tuple[Area, ...] = ()
 
     @property
     def positive(self) -> Index:
         """The positive points, shape (N, 3)."""
         return self.points[self.signs]
+
+    def reach(self, shape: Sequence[int]) -> Index:
+        """All points, and the corners of the boxes and lassos round the lesion, in a scan of a shape."""
+        corners = [corner for area in self.areas if area.positive for corner in (area.low, area.high)]
+        inside = np.clip(np.array(corners, float).reshape(-1, 3), 0, np.array(shape) - 1)
+        return np.concatenate([self.points, inside])
 
 
 def render(
@@ -95,7 +102,7 @@ def render(
     -------
     ndarray of float32, shape (7, size, size, size)
         Image (clipped to its 0.5 - 99.5 percentiles, z-scored), image in a narrow window round the clicked
-        intensity, previous mask, positive and negative points as fading ramps, boxes, and 1 inside the scan. Both
+        intensity, previous mask, positive and negative points as fading ramps, areas, and 1 inside the scan. Both
         image channels are 0 outside the scan.
     """
     out = np.zeros((N_CHANNELS, view.size, view.size, view.size), np.float32)
@@ -114,30 +121,12 @@ def render(
 
 
 def draw_prompts(out: Floats, view: View, spacing_mm: Sequence[float], prompts: Prompts) -> None:
-    """Draw points as ramps that fade with age, and boxes filled with +1 or -1."""
+    """Draw points as ramps that fade with age, and areas filled with +1 or -1."""
     for point, sign, age in zip(prompts.points, prompts.signs, prompts.ages, strict=True):
         channel = out[POSITIVE if sign else NEGATIVE]
         draw_ramp(channel, view.point_of(point, spacing_mm), FADE ** float(age))
-    for low, high, sign in prompts.boxes:
-        a, b = np.sort([view.point_of(low, spacing_mm), view.point_of(high, spacing_mm)], axis=0)
-        flat = np.abs(high - low) < FLAT
-        a, b = np.where(flat, -np.inf, a), np.where(flat, np.inf, b)
-        cut = tuple(
-            slice(int(np.clip(np.ceil(p), 0, view.size)), int(np.clip(np.floor(q), -1, view.size - 1)) + 1)
-            for p, q in zip(a, b, strict=True)
-        )
-        out[BOX][cut] = 1.0 if sign else -1.0
-
-
-def in_box(box: tuple[Index, Index, bool], region: Sequence[slice]) -> tuple[slice, ...]:
-    """A box's voxels in the region; the lesion in a box drawn on one slice may reach beyond that slice."""
-    low, high, positive = box
-    return tuple(
-        slice(None)
-        if positive and b - a < FLAT
-        else slice(max(0, round(a) - part.start), max(0, round(b) + 1 - part.start))
-        for a, b, part in zip(low, high, region, strict=True)
-    )
+    for area in prompts.areas:
+        area.draw(out[BOX], view, spacing_mm)
 
 
 def prompts_in_array(prompts: Sequence[Prompt], affine: NDArray[np.float64]) -> Prompts:
@@ -146,21 +135,23 @@ def prompts_in_array(prompts: Sequence[Prompt], affine: NDArray[np.float64]) -> 
     points: list[Index] = []
     signs: list[bool] = []
     ages: list[int] = []
-    boxes: list[tuple[Index, Index, bool]] = []
+    areas: list[Area] = []
     for age, prompt in enumerate(reversed(prompts)):
         if isinstance(prompt, Click):
             found = _indices([prompt.position_mm], to_index)
         elif isinstance(prompt, Scribble):
             found = _thinned(_indices(prompt.points_mm, to_index))
-        elif isinstance(prompt, Box):
-            low, high = np.sort(_indices([prompt.corner_mm, prompt.opposite_mm], to_index), axis=0)
-            boxes.append((low, high, prompt.positive))
+        else:
+            outline = None if isinstance(prompt, Box) else _indices(prompt.points_mm, to_index)
+            ends = _indices([prompt.corner_mm, prompt.opposite_mm], to_index) if isinstance(prompt, Box) else outline
+            assert ends is not None
+            areas.append(Area(ends.min(0), ends.max(0), prompt.positive, outline, age))
             continue
         points.extend(found)
         signs.extend([prompt.positive] * len(found))
         ages.extend([age] * len(found))
     return Prompts(
-        np.array(points, float).reshape(-1, 3), np.array(signs, bool), np.array(ages, np.int64), tuple(boxes[::-1])
+        np.array(points, float).reshape(-1, 3), np.array(signs, bool), np.array(ages, np.int64), tuple(areas[::-1])
     )
 
 

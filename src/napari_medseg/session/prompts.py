@@ -1,4 +1,4 @@
-"""Clicks, boxes and scribbles become answers of the model; each answer becomes one undoable step."""
+"""Clicks, boxes, scribbles and lassos become answers of the model; each answer becomes one undoable step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from napari_medseg.errors import Cancelled, MedSegError, ModelError
 from napari_medseg.imaging.amounts import millilitres
 from napari_medseg.imaging.volume import LabelMap, Volume
-from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
+from napari_medseg.segmentation.prompts import Box, Click, Prompt, kind_of
 from napari_medseg.session.answers import Answer, Request, answer_of, load, needs_click
 from napari_medseg.session.history import Step
 from napari_medseg.session.labels import BoxEdit, union
@@ -65,7 +65,7 @@ class SegmentController:
             before = self.editor.table
             lesion = self._ensure_active()
             self.session.lesions = replaced(self.session.lesions, lesion.label, prompts=(*lesion.prompts, prompt))
-            step = self.editor.step(_word(prompt), before=before)
+            step = self.editor.step(kind_of(prompt), before=before)
         except MedSegError as error:
             self.session.message = str(error)
             return
@@ -304,7 +304,3 @@ def _points(prompt: Prompt) -> tuple[tuple[float, float, float], ...]:
     if isinstance(prompt, Click):
         return (prompt.position_mm,)
     return (prompt.corner_mm, prompt.opposite_mm) if isinstance(prompt, Box) else prompt.points_mm
-
-
-def _word(prompt: Prompt) -> str:
-    return {Click: "click", Box: "box", Scribble: "scribble"}[type(prompt)]

@@ -7,7 +7,7 @@ import json
 import shutil
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from napari_medseg.imaging.durable import write_bytes_durably
 from napari_medseg.imaging.file_lock import FileLock
 from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.imaging.volume import Volume
-from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
+from napari_medseg.segmentation.prompts import prompt_from, prompt_to
 from napari_medseg.session.journal import Entry, Journal, Patch, Replay, is_empty, last_table, replay
 from napari_medseg.session.labels import BoxEdit, values_in
 from napari_medseg.session.lesions import Lesion, Proposal, Region, lesion_of, new_lesion
@@ -31,7 +31,6 @@ from napari_medseg.session.work import Editor, ScanWork
 KEPT = timedelta(days=30)
 _BEGUN = "%Y%m%d-%H%M%S-%f"
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError)
-_KINDS: dict[str, type[Prompt]] = {"click": Click, "box": Box, "scribble": Scribble}
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,24 +339,15 @@ def lesion_to(lesion: Lesion) -> dict[str, Any]:
     """Return a lesion as JSON holds it: of the model's own answer, whether there is one."""
     plain = {key: getattr(lesion, key) for key in ("label", "name", "colour", "visible", "locked")}
     plain["proposed"] = lesion.proposal is not None
-    return {**plain, "prompts": [{"kind": type(each).__name__.lower(), **asdict(each)} for each in lesion.prompts]}
+    return {**plain, "prompts": [prompt_to(each) for each in lesion.prompts]}
 
 
 def lesion_from(plain: dict[str, Any], proposals: Mapping[int, Proposal] | None = None) -> Lesion:
     """Return the lesion that JSON holds, with the model's own answer where that is among the proposals."""
-    prompts = tuple(_prompt_from(dict(each)) for each in plain.get("prompts", ()))
+    prompts = tuple(prompt_from(each) for each in plain.get("prompts", ()))
     looks = {key: plain[key] for key in ("label", "name", "colour", "visible", "locked")}
     proposal = (proposals or {}).get(int(looks["label"])) if plain.get("proposed") else None
     return Lesion(**looks, prompts=prompts, proposal=proposal)
-
-
-def _prompt_from(plain: dict[str, Any]) -> Prompt:
-    kind = _KINDS[plain.pop("kind")]
-    return kind(**{key: _tuples(value) for key, value in plain.items()})
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
 
 
 def _describe(folder: Path, work: ScanWork, now: datetime) -> None:

@@ -211,6 +211,7 @@ class MedSegDock(QWidget):
             "Q": partial(self._toggle, Tool.CLICK),
             "W": partial(self._toggle, Tool.BOX),
             "D": partial(self._toggle, Tool.SCRIBBLE),
+            "C": partial(self._toggle, Tool.LASSO),
             "S": services.segmenting.segment,
             "A": services.segmenting.new_lesion,
             "N": services.doubt.next_region,

@@ -26,7 +26,7 @@ _HEADINGS = {
     SCAN: ("Scan", "The corrected scan, newest at the top"),
     SECONDS: ("s", "Seconds that the correction took, pauses left out"),
     VOXELS: ("voxels", "Voxels that you changed in the proposal"),
-    CLICKS: ("clicks", "Clicks, boxes and scribbles that you gave"),
+    CLICKS: ("clicks", "Clicks, boxes, scribbles and lassos that you gave"),
 }
 
 

@@ -19,6 +19,9 @@ _STROKES = {
     "click": "<circle cx='12' cy='12' r='3' fill='{c}' stroke='none'/><path d='M12 3v4 M12 17v4 M3 12h4 M17 12h4'/>",
     "box": "<path stroke-dasharray='3.2 2.6' d='M4 5.5h16v13H4z'/>",
     "scribble": "<path d='M4 17c2-8 5-10 6-7s-3 7 0 7 4-9 6-9 0 7 4 6'/>",
+    "lasso": (
+        "<ellipse stroke-dasharray='3.2 2.6' cx='12.5' cy='9' rx='8.5' ry='5.5'/><path d='M6.5 13.5c-2.5 2 .5 4-.5 7'/>"
+    ),
     "wand": "<path d='M5 19 15 9 M17.5 3v4 M15.5 5h4 M20 11v3 M18.5 12.5h3 M9.5 4v3 M8 5.5h3'/>",
     "plus": "<path d='M12 5v14 M5 12h14'/>",
     "brush": (

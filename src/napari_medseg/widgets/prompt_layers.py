@@ -11,11 +11,11 @@ from napari.layers import Points, Shapes
 from numpy.typing import NDArray
 
 from napari_medseg.imaging.volume import Volume
-from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
+from napari_medseg.segmentation.prompts import Box, Click, Lasso, Prompt, Scribble
 from napari_medseg.widgets.layer_bridge import LayerBridge
 
 POSITIVE, NEGATIVE = "#2ee56b", "#ff3b4e"
-CLICKS, LINES = "Clicks", "Boxes and scribbles"
+CLICKS, LINES = "Clicks", "Boxes and lines"
 _DOT_PX = (9, 13)
 
 
@@ -43,7 +43,7 @@ class PromptLayers:
             emitter.connect(self._limit_dots)
 
     def prepare(self, *, lines: bool) -> None:
-        """Make the layer for clicks (or for boxes and scribbles) now: napari takes a moment for a new layer."""
+        """Make the layer for clicks (or for boxes and lines) now: napari takes a moment for a new layer."""
         if lines and self._shapes is None:
             self._add_shapes()
         if not lines and self._points is None:
@@ -60,7 +60,7 @@ class PromptLayers:
         if drawn == self._drawn:
             return
         self._draw_clicks(volume, [each for each in prompts if isinstance(each, Click)])
-        lines = [each for each in (*prompts, drawing) if isinstance(each, Box | Scribble)]
+        lines = [each for each in (*prompts, drawing) if isinstance(each, Box | Scribble | Lasso)]
         self._draw_lines(volume, lines)
         self._drawn = drawn
 
@@ -77,7 +77,7 @@ class PromptLayers:
         self._limit_dots()
         layer.selected_data = set()
 
-    def _draw_lines(self, volume: Volume, lines: Sequence[Box | Scribble]) -> None:
+    def _draw_lines(self, volume: Volume, lines: Sequence[Box | Scribble | Lasso]) -> None:
         if not lines and (self._shapes is None or not self._shapes.nshapes):
             return
         layer = self._shapes or self._add_shapes()
@@ -87,7 +87,7 @@ class PromptLayers:
         if lines:
             layer.add(
                 [outline(volume, line) for line in lines],
-                shape_type=["polygon" if isinstance(line, Box) else "path" for line in lines],
+                shape_type=["path" if isinstance(line, Scribble) else "polygon" for line in lines],
                 edge_color=[colour_of(line) for line in lines],
                 face_color="transparent",
                 edge_width=self._line_width(layer),
@@ -156,9 +156,9 @@ def colour_of(prompt: Prompt) -> str:
     return POSITIVE if prompt.positive else NEGATIVE
 
 
-def outline(volume: Volume, line: Box | Scribble) -> NDArray[np.float64]:
-    """Return the corners of a box in its slice, or the points of a scribble, as voxel indices."""
-    if isinstance(line, Scribble):
+def outline(volume: Volume, line: Box | Scribble | Lasso) -> NDArray[np.float64]:
+    """Return the corners of a box in its slice, or the points of a scribble or lasso, as voxel indices."""
+    if not isinstance(line, Box):
         points = [volume.index_of(point) for point in line.points_mm]
         return np.array(points if len(points) > 1 else points * 2)
     low, high = volume.index_of(line.corner_mm), volume.index_of(line.opposite_mm)

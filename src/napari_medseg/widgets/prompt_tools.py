@@ -1,4 +1,4 @@
-"""The click, box and scribble tools on the canvas."""
+"""The click, box, scribble and lasso tools on the canvas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_medseg.segmentation.prompts import Box, Point, Prompt, Scribble
+from napari_medseg.segmentation.prompts import Box, Lasso, Point, Prompt, Scribble
 from napari_medseg.session.prompts import SegmentController
 from napari_medseg.widgets.layer_bridge import LayerBridge
 from napari_medseg.widgets.prompt_layers import PromptLayers
@@ -27,6 +27,7 @@ class Tool(Enum):
     CLICK = "click"
     BOX = "box"
     SCRIBBLE = "scribble"
+    LASSO = "lasso"
 
 
 class PromptTools:
@@ -166,10 +167,12 @@ def is_positive(event: Any) -> bool:
 
 
 def prompt_of(tool: Tool, points: list[Point | None], positive: bool) -> Prompt | None:
-    """Return the box or scribble drawn through some points (None: outside of the scan)."""
+    """Return the box, scribble or lasso drawn through some points (None: outside of the scan)."""
     inside = tuple(point for point in points if point is not None)
     if len(inside) < 2:
         return None
     if tool is Tool.BOX:
         return Box(inside[0], inside[-1], positive)
+    if tool is Tool.LASSO:
+        return Lasso(inside, positive) if len(inside) > 2 else None
     return Scribble(inside, positive)

@@ -25,6 +25,12 @@ TOOLS = {
     ),
     Tool.BOX: ("Box", "box", "W", "Drag a box round the lesion; with the right button: a box without lesion."),
     Tool.SCRIBBLE: ("Scribble", "scribble", "D", "Draw inside the lesion; with the right button: outside of it."),
+    Tool.LASSO: (
+        "Lasso",
+        "lasso",
+        "C",
+        "Draw round the lesion on a slice; with the right button: round what is none of it.",
+    ),
 }
 CLASSICAL = "geodesic"
 NO_TOOL = "Choose a tool, then point at the lesion."
