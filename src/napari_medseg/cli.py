@@ -166,7 +166,10 @@ def _reader(
 
     def millimetres(text: str) -> Prompt:
         values = numbers(3 * (n_points or max(2, (text.count(",") + 1) // 3)))(text)
-        return make(*zip(values[::3], values[1::3], values[2::3], strict=True), positive=positive)
+        try:
+            return make(*zip(values[::3], values[1::3], values[2::3], strict=True), positive=positive)
+        except MedSegError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
     return millimetres
 

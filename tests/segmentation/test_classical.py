@@ -12,7 +12,7 @@ import pytest
 from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.segmentation.classical import GeodesicSegmenter
-from napari_medseg.segmentation.prompts import Box, Click, Scribble
+from napari_medseg.segmentation.prompts import Box, Click, Lasso, Scribble
 from napari_medseg.segmentation.random_walk import random_walk
 from napari_medseg.segmentation.rays import search_rays
 
@@ -144,6 +144,20 @@ def test_a_click_outside_the_box_adds_what_is_there_and_nothing_between() -> Non
     assert dice(both[..., 55:], other[..., 55:]) > 0.8
 
 
+def test_a_lasso_ends_the_lesion_on_its_slice_alone() -> None:
+    lesion = ball((30, 80, 90), (15, 40, 45), 12.0)
+    volume = scan(lesion)
+    turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    points = [(11, 40 + 4 * np.sin(t), 45 + 4 * np.cos(t)) for t in turn]
+    lasso = Lasso(tuple(tuple(map(float, volume.position_of(p))) for p in points))
+    prompts = [Click(tuple(map(float, volume.position_of((15, 40, 45))))), lasso]
+    before = LabelMap(lesion.astype(np.uint8), AFFINE)
+    after = GeodesicSegmenter().segment(volume, prompts, previous=before).data > 0
+    assert 0 < after[11].sum() <= 70
+    overlap = 2 * (after & lesion).sum() / (after.sum() + lesion.sum())
+    assert overlap > 0.85
+
+
 def test_a_box_drawn_on_one_slice_does_not_end_the_lesion_there() -> None:
     volume = scan(ball((30, 100, 110), (15, 50, 50), 20.0))
     click, flat = at(volume, (15, 50, 50)), box(volume, (15, 40, 40), (15, 60, 60))
@@ -201,7 +215,7 @@ import sys
 import numpy as np
 from napari_medseg.imaging.volume import Volume
 from napari_medseg.segmentation.classical import GeodesicSegmenter
-from napari_medseg.segmentation.prompts import Click
+from napari_medseg.segmentation.prompts import Click, Lasso
 GeodesicSegmenter().segment(Volume(np.zeros((8, 9, 10), np.int16), np.eye(4)[[2, 1, 0, 3]]), [Click((5, 4, 3))])
 sys.exit('torch' in sys.modules)
 """

@@ -12,10 +12,10 @@ from napari_medseg.models.card import Card
 from napari_medseg.models.checkpoint import Checkpoint
 from napari_medseg.networks.click_unet import ClickUNet, first_features, unfold
 from napari_medseg.networks.encoder import ResidualBlock, fold
-from napari_medseg.segmentation import segmenter
+from napari_medseg.segmentation import click, segmenter
 from napari_medseg.segmentation.classical import GeodesicSegmenter
-from napari_medseg.segmentation.click import Opinion, Scene, choose
-from napari_medseg.segmentation.prompts import Box, Click, Lasso, Scribble
+from napari_medseg.segmentation.click import Opinion, Scene, look_at_scales
+from napari_medseg.segmentation.prompts import Box, Click, Lasso, Prompt, Scribble
 from napari_medseg.segmentation.segmenter import Segmenter
 from napari_medseg.segmentation.views import Prompts, View
 
@@ -193,6 +193,20 @@ def test_a_lasso_round_what_is_in_the_mask_leaves_the_other_slices(
     np.testing.assert_array_equal(after.data, before.data)
 
 
+def test_a_lasso_is_heard_once_and_the_newest_word_counts(
+    untrained: Segmenter, volume: Volume, lesion: np.ndarray
+) -> None:
+    prompts: list[Prompt] = [Click(at((9, 33, 30)))]
+    mask = LabelMap(lesion.astype(np.uint8), volume.affine)
+    for prompt in (ring((9, 33, 30), 5), ring((9, 33, 30), 13), Click(at((18, 8, 8)), positive=False)):
+        prompts.append(prompt)
+        mask = untrained.segment(volume, prompts, previous=mask)
+    assert np.asarray(mask.data)[9][disc(lesion.shape[1:], (33, 30), 10)].all(), "the first lasso is history"
+    prompts.append(ring((9, 33, 30), 6, positive=False))
+    mask = untrained.segment(volume, prompts, previous=mask)
+    assert not np.asarray(mask.data)[9][disc(lesion.shape[1:], (33, 30), 5)].any(), "and so is the click in it"
+
+
 def test_a_lasso_needs_three_points_and_the_scan(untrained: Segmenter, volume: Volume) -> None:
     with pytest.raises(ModelError, match="three points"):
         Lasso((at((9, 24, 25)), at((9, 36, 40))))
@@ -255,9 +269,45 @@ def test_cancel_stops_before_the_network_runs(untrained: Segmenter, volume: Volu
         untrained.segment(volume, [Click(at((9, 33, 30)))], should_stop=lambda: True)
 
 
-def test_the_view_with_the_best_estimate_that_found_something_is_chosen() -> None:
-    found, empty = np.full((16, 16, 16), 0.9, np.float32), np.zeros((16, 16, 16), np.float32)
-    assert choose([found, found, empty], np.array([0.3, 0.8, 0.9], np.float32)) == 1
+class Scales:
+    """A network that says how well it sees a lesion in each view, or that it sees nothing; it counts the views."""
+
+    def __init__(self, *dice: float | None) -> None:
+        self.dice, self.views, self.asked = dice, [View(np.full(3, 9.5), 20 * 1.2**k, 16) for k in range(len(dice))], 0
+
+    def __call__(self, inputs: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.asked += len(inputs)
+        said = [self.dice[round(float(width) / np.log(1.2))] for width in widths]
+        seen = [np.full((16, 16, 16), 0.0 if dice is None else 0.9, np.float32) for dice in said]
+        return np.stack(seen), np.array([0.99 if dice is None else dice for dice in said], np.float32)
+
+    def chosen(self, monkeypatch: pytest.MonkeyPatch) -> int:
+        prompts = Prompts(np.full((1, 3), 9.5), np.ones(1, bool), np.zeros(1, np.int64))
+        monkeypatch.setattr(click, "AGREEMENT", 0.0)
+        array = np.random.default_rng(0).normal(size=(20, 20, 20))
+        scene = Scene(array, np.ones(3), prompts, self)
+        rays = click.search_rays(array, np.full(3, 9.5), (1.0, 1.0, 1.0))
+        _, view = look_at_scales(scene, self.views, rays)
+        return self.views.index(view)
+
+
+@pytest.mark.parametrize(
+    ("dice", "best", "asked"),
+    [
+        ((0.3, 0.8, None), 1, 3),
+        ((0.1, 0.2, 0.5, 0.9, 0.6, 0.2, 0.1), 3, 6),
+        ((0.8, 0.7, 0.5, 0.4, 0.3, 0.2, 0.1), 0, 5),
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), 6, 5),
+        ((0.1, 0.2, 0.3, 0.4, 0.5, 0.6), 5, 5),
+        ((None, None, None, None, None, 0.2, None), 5, 7),
+        ((None, None, None, None, None, None, None), 0, 7),
+    ],
+)
+def test_of_views_that_found_something_the_best_is_chosen_and_few_are_looked_at(
+    dice: tuple[float | None, ...], best: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales = Scales(*dice)
+    assert (scales.chosen(monkeypatch), scales.asked) == (best, asked)
 
 
 def test_the_geodesic_method_finds_a_bright_lesion_and_takes_corrections(volume: Volume, lesion: np.ndarray) -> None:

@@ -157,7 +157,7 @@ def test_a_lasso_is_seen_as_the_box_round_it_in_every_slice(axis: int) -> None:
     held = out[BOX] > 0
     assert (held == held.take([24], axis)).all()
     assert held.take(24, axis).sum() == pytest.approx((18 * 48 / 60) ** 2, rel=0.25)
-    np.testing.assert_allclose(prompts.areas[0].middle(SHAPE) * SPACING, middle * SPACING, atol=1.6)
+    np.testing.assert_allclose(prompts.areas[0].middle(SPACING) * SPACING, middle * SPACING, atol=1.6)
     enclosed = prompts.areas[0].within([slice(0, n) for n in SHAPE]).take(round(middle[axis]), axis)
     pitch = np.prod(np.delete(SPACING, axis))
     assert enclosed.sum() * pitch == pytest.approx(np.pi * 9**2, rel=0.1)

@@ -288,9 +288,12 @@ def test_the_tools_turn_the_mouse_into_prompts(bench, volume):
     assert isinstance(lasso, Lasso)
     assert lasso.positive
     assert lasso.points_mm == scribble.points_mm
+    turn = np.linspace(0, 4 * np.pi, 300)
+    bench.mouse(*((4, round(10 + 6 * np.sin(t)), round(12 + 7 * np.cos(t))) for t in turn))
+    assert len(bench.session.prompts) == 7, "a line that crosses itself is one too"
     bench.tools.choose(Tool.NONE)
     bench.mouse((1, 2, 3))
-    assert len(bench.session.prompts) == 6
+    assert len(bench.session.prompts) == 7
 
 
 def test_a_tool_pans_or_draws_and_a_brush_turns_it_off(bench):

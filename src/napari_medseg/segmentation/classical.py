@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_medseg.errors import Cancelled, ModelError
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.card import Card
-from napari_medseg.segmentation.checks import check_prompts
+from napari_medseg.segmentation.checks import checked
 from napari_medseg.segmentation.click import (
     Floats,
     framing,
@@ -36,7 +36,7 @@ from napari_medseg.segmentation.intensities import (
 )
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.rays import search_rays
-from napari_medseg.segmentation.views import Prompts, paste, prompts_in_array
+from napari_medseg.segmentation.views import Prompts, paste
 
 _JUST_INSIDE, _NOT_IN = np.float32(0.55), np.float32(0.5)
 
@@ -76,8 +76,7 @@ class GeodesicSegmenter:
         """
         if not prompts:
             return nothing_without_a_click(self.name, volume)
-        drawn = prompts_in_array(prompts, volume.affine)
-        check_prompts(drawn, volume, previous)
+        drawn = checked(prompts, volume, previous)
         before = np.zeros(volume.data.shape, np.uint8) if previous is None else (previous.data > 0).astype(np.uint8)
         spacing = np.array(volume.spacing_mm)
         belief = _from_mask(before, drawn, spacing)
@@ -95,7 +94,7 @@ class GeodesicSegmenter:
         )
         was = before[region]
         likely = _as_areas_say(_where_asked(likely, was, region, drawn, spacing), was, region, drawn)
-        mask = obey(likely, region, drawn, spacing)
+        mask = obey(likely, region, drawn, spacing, was if was.any() else None)
         data = np.zeros(volume.data.shape, np.uint8)
         data[region] = _joined(mask, region, drawn) | (mask & (was > 0) & ~_joined(was, region, drawn))
         confidence = confidence_of(likely, data[region], region)
@@ -118,16 +117,16 @@ def _where_asked(
     if (prompts.ages == 0).any() or not prompts.areas:
         only_what_was_asked(likely, was, prompts)
         return only_where_it_was_asked(likely, was, region, prompts, spacing)
-    beyond = ~prompts.areas[-1].within(region)
+    beyond = prompts.areas[-1].beyond(region)
     return np.where(beyond, np.where(was > 0, np.maximum(likely, _JUST_INSIDE), np.minimum(likely, _NOT_IN)), likely)
 
 
 def _as_areas_say(likely: Floats, was: NDArray[np.uint8], region: Sequence[slice], prompts: Prompts) -> Floats:
     """Nothing in a negative area; outside positive ones only what a prompt there holds, and parts that they miss."""
     kept = np.ones(likely.shape, bool)
-    held = [area.within(region) for area in prompts.areas if area.positive]
-    if held:
-        outside = ~np.logical_or.reduce(held)
+    beyond = [area.beyond(region) for area in prompts.areas if area.positive]
+    if beyond:
+        outside = np.logical_and.reduce(beyond)
         parts = cc3d.connected_components(was, connectivity=6)
         missed = (was > 0) & ~np.isin(parts, np.unique(parts[~outside]))
         kept = ~outside | missed | _joined(outside & (likely > 0.5), region, prompts)

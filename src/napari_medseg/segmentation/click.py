@@ -1,9 +1,9 @@
 """From prompts to a mask: look at several scales, choose, look closer; then correct where the user says so.
 
-The first answer: views of growing size round the click go through the network in one batch; it estimates for each
-view how well its mask fits the whole lesion; the best, also by what rays from the click say of its size, is looked at
-again in a view that its mask fills. A correction: two views that hold the mask so far and every prompt. Both times
-what the intensities alone say has a share in the answer.
+The first answer: views of growing size round the click go through the network; it estimates for each view how well
+its mask fits the whole lesion; the best, also by what rays from the click say of its size, is looked at again in a
+view that its mask fills. A correction: two views that hold the mask so far and every prompt. Both times what the
+intensities alone say has a share in the answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from napari_medseg.errors import Cancelled
 from napari_medseg.imaging.filled_box import Region, filled_box
@@ -28,7 +28,7 @@ from napari_medseg.segmentation.intensities import (
     likely_by_intensity,
     middle_of,
 )
-from napari_medseg.segmentation.rays import search_rays
+from napari_medseg.segmentation.rays import RaySearch, search_rays
 from napari_medseg.segmentation.views import Prompts, View, paste, render
 
 Floats = NDArray[np.float32]
@@ -44,6 +44,7 @@ _OPINION_FIRST, _OPINION_LATER = 0.25, 0.4
 _NEGLIGIBLE, _ROUND_POINTS = 0.04, 3
 AGREEMENT = 2.0
 _AREA_AGREEMENT = 3.0
+_FEW_VIEWS, _NOTHING = 5, 1e3
 _NEAR_MM, _NEAR_VOXELS = 5.0, 2.0
 _JUST_INSIDE = np.float32(0.55)
 
@@ -67,12 +68,14 @@ class Scene:
     predict: Predict
     should_stop: Callable[[], bool] | None = None
 
-    def ask(self, views: Sequence[View], previous: NDArray[np.generic] | None) -> tuple[list[Floats], Floats]:
-        """Probabilities in each view, and each view's estimated Dice; the narrowest view comes first."""
+    def ask(
+        self, views: Sequence[View], previous: NDArray[np.generic] | None, narrowest: View | None = None
+    ) -> tuple[list[Floats], Floats]:
+        """Probabilities in each view, and each view's estimated Dice among views of which one is the narrowest."""
         if self.should_stop is not None and self.should_stop():
             raise Cancelled("the segmentation was cancelled")
         inputs = np.stack([render(self.array, v, tuple(self.spacing_mm), self.prompts, previous) for v in views])
-        probabilities, quality = self.predict(inputs, widths_in_ladder(views))
+        probabilities, quality = self.predict(inputs, widths_in_ladder(views, narrowest))
         return [p * x[-1] for p, x in zip(probabilities, inputs, strict=True)], quality
 
     def blend(self, opinions: Sequence[Opinion], held: Region | None) -> Answer:
@@ -120,20 +123,14 @@ def segment_first(scene: Scene) -> Answer:
         The region; outside it the probability is 0.
     """
     shape, spacing = scene.array.shape, tuple(scene.spacing_mm)
-    prompts = with_middles(scene.prompts, shape)
+    prompts = with_middles(scene.prompts, scene.spacing_mm)
     scene = replace(scene, prompts=prompts)
     views = ladder(prompts, shape, scene.spacing_mm)
-    probabilities, quality = scene.ask(views, None)
     rays = search_rays(scene.array, middle_of(prompts, scene.spacing_mm), spacing)
-    drawn = [area for area in prompts.areas if area.positive]
-    says = np.zeros(len(views))
-    for k, (p, view) in enumerate(zip(probabilities, views, strict=True)):
-        says[k] = AGREEMENT * rays.agreement(p, view, spacing)
-        says[k] += sum(_AREA_AGREEMENT * a.agreement(p, view, shape, spacing) for a in drawn) / max(len(drawn), 1)
-    k = choose(probabilities, expit(logit(quality.clip(1e-4, 1 - 1e-4)) + says))
-    held = _box_of(prompts.reach(shape), shape)
-    first, region = scene.blend([Opinion(probabilities[k], views[k], 1.0)], held)
-    close = framing(prompts.reach(shape), first > 0.5, region, _FILL, scene.spacing_mm)
+    likely, view = look_at_scales(scene, views, rays)
+    held = _box_of(prompts.reach(boxes=False), shape)
+    first, region = scene.blend([Opinion(likely, view, 1.0)], held)
+    close = framing(prompts.reach(), first > 0.5, region, _FILL, scene.spacing_mm)
     if close is None:
         return first, region
     mask = np.zeros(shape, np.uint8)
@@ -144,11 +141,41 @@ def segment_first(scene: Scene) -> Answer:
     return scene.blend(opinions, held)
 
 
-def with_middles(prompts: Prompts, shape: Sequence[int]) -> Prompts:
+def look_at_scales(scene: Scene, views: Sequence[View], rays: RaySearch) -> tuple[Floats, View]:
+    """The view whose mask is expected to agree best with the lesion, and the probabilities in it.
+
+    Of many views every other one is looked at, and then those beside the best of them; all, where nothing was found.
+    """
+    expected, probabilities = np.full(len(views), -np.inf), [np.empty(0, np.float32)] * len(views)
+    asked = list(range(0, len(views), 2 if len(views) > _FEW_VIEWS else 1))
+    while asked:
+        found, quality = scene.ask([views[k] for k in asked], None, views[0])
+        for k, probability, dice in zip(asked, found, quality, strict=True):
+            probabilities[k], expected[k] = probability, expectation(scene, probability, views[k], float(dice), rays)
+        best = int(expected.argmax())
+        beside = (best - 1, best + 1) if expected[best] > -_NOTHING else range(len(views))
+        asked = [k for k in beside if 0 <= k < len(views) and not probabilities[k].size]
+    return probabilities[best], views[best]
+
+
+def expectation(scene: Scene, probability: Floats, view: View, dice: float, rays: RaySearch) -> float:
+    """What is to be expected of a view's mask: its estimated Dice, heard with what rays and areas say; a logit.
+
+    Of a mask that holds nothing, less than of all others.
+    """
+    if not (probability > 0.5).any():
+        return -_NOTHING
+    spacing, drawn = tuple(scene.spacing_mm), [area for area in scene.prompts.areas if area.positive]
+    fits = [area.agreement(probability, view, scene.array.shape, spacing) for area in drawn]
+    says = AGREEMENT * rays.agreement(probability, view, spacing) + _AREA_AGREEMENT * float(np.mean(fits or 0.0))
+    return float(logit(np.clip(dice, 1e-4, 1 - 1e-4))) + says
+
+
+def with_middles(prompts: Prompts, spacing_mm: NDArray[np.float64]) -> Prompts:
     """Prompts with a click at the middle of each positive area, where nothing else says what is in the lesion."""
     if prompts.signs.any():
         return prompts
-    return with_clicks(prompts, [(area.middle(shape), True) for area in prompts.areas if area.positive])
+    return with_clicks(prompts, [(area.middle(tuple(spacing_mm)), True) for area in prompts.areas if area.positive])
 
 
 def with_contradictions(prompts: Prompts, previous: NDArray[np.uint8], spacing_mm: NDArray[np.float64]) -> Prompts:
@@ -184,15 +211,10 @@ def ladder(prompts: Prompts, shape: Sequence[int], spacing: NDArray[np.float64])
     return [View(centre, float(e), LADDER_SIZE) for e in np.geomspace(narrowest, widest, n)]
 
 
-def widths_in_ladder(views: Sequence[View]) -> Floats:
-    """How much wider each view is than the first: the logarithm."""
-    return np.log([v.extent_mm / views[0].extent_mm for v in views]).astype(np.float32)
-
-
-def choose(probabilities: Sequence[Floats], quality: Floats) -> int:
-    """The view whose mask is expected to agree best with the lesion; one that found nothing only if all did."""
-    found = [bool((p > 0.5).any()) for p in probabilities]
-    return int(np.argmax(np.where(found, quality, -1.0)))
+def widths_in_ladder(views: Sequence[View], narrowest: View | None = None) -> Floats:
+    """How much wider each view is than the narrowest, the first where none is given: the logarithm."""
+    least = (narrowest or views[0]).extent_mm
+    return np.log([view.extent_mm / least for view in views]).astype(np.float32)
 
 
 def framing(
@@ -265,7 +287,7 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8], region: Region) -> 
     """
     prompts = with_contradictions(scene.prompts, previous, scene.spacing_mm)
     scene = replace(scene, prompts=prompts)
-    bounds = _bounds(prompts.reach(previous.shape), previous[region], region)
+    bounds = _bounds(prompts.reach(), previous[region], region)
     assert bounds is not None
     views = [_framed(*bounds, margin, scene.spacing_mm, CLOSE_SIZE) for margin in _MARGINS]
     probabilities, _ = scene.ask(views, previous)
@@ -277,7 +299,7 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8], region: Region) -> 
     belief = belief_of(previous, View(closest.centre, closest.extent_mm, SIZE), scene.spacing_mm)
     opinion = [scene.intensities(belief, _OPINION_LATER)] if (belief.depth_mm > 0).any() else []
     share = (1 - sum(o.share for o in opinion)) / len(seen)
-    points = _box_of(prompts.reach(previous.shape), previous.shape)
+    points = _box_of(prompts.reach(boxes=False), previous.shape)
     held = _joined([box for box in (region, points) if box is not None])
     probability, where = scene.blend([*(Opinion(p, v, share) for p, v in seen), *opinion], held)
     only_what_was_asked(probability, previous[where], prompts)
@@ -325,30 +347,46 @@ def only_where_it_was_asked(
 
 
 def obey(
-    probability: Floats, region: Sequence[slice], prompts: Prompts, spacing_mm: NDArray[np.float64]
+    probability: Floats,
+    region: Sequence[slice],
+    prompts: Prompts,
+    spacing_mm: NDArray[np.float64],
+    was: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.bool_]:
-    """Mask of the region in which every prompt has its way, the newest click last.
+    """Mask of the region in which every prompt has its way, the newest last.
 
     A box or lasso that says background is empty; what touches one round the lesion ends at it, on its slice, and deep
-    in the newest lasso is lesion. A positive click that the network left outside brings the part round it that it
-    thought about as likely, and at least a small ball; a negative one inside takes a small ball.
+    in a lasso is lesion: while it is new, for a mask so far (`was`, in the region) has heard it. A positive click that
+    the network left outside brings the part round it that it thought about as likely, and at least a small ball; a
+    negative one inside takes a small ball.
     """
     mask = probability > 0.5
     start = np.array([s.start for s in region])
-    for area in prompts.areas:
-        area.shape(mask, region, tuple(spacing_mm))
-    order = np.argsort(-prompts.ages, kind="stable")
-    for point, positive in zip(prompts.points[order], prompts.signs[order], strict=True):
-        index = np.rint(point).astype(int) - start
-        if (index < 0).any() or (index >= mask.shape).any() or mask[tuple(index)] == positive:
-            continue
-        ball, cut = _ball(index, mask.shape, spacing_mm, 1.5 * float(spacing_mm.min()))
-        here = float(probability[tuple(index)])
-        if positive and here > 0.15:
-            parts = cc3d.connected_components(probability > 0.85 * here, connectivity=6)
-            mask |= parts == parts[tuple(index)]
-        mask[cut][ball] = positive
+    for age in sorted({*prompts.ages.tolist(), *(area.age for area in prompts.areas)}, reverse=True):
+        for area in prompts.areas:
+            if area.age == age and (was is None or not age):
+                area.shape(mask, region, tuple(spacing_mm), was)
+        here = prompts.ages == age
+        for point, positive in zip(prompts.points[here], prompts.signs[here], strict=True):
+            _obey_point(mask, probability, np.rint(point).astype(int) - start, positive, spacing_mm)
     return mask
+
+
+def _obey_point(
+    mask: NDArray[np.bool_],
+    probability: Floats,
+    index: NDArray[np.int64],
+    positive: bool,
+    spacing_mm: NDArray[np.float64],
+) -> None:
+    if (index < 0).any() or (index >= mask.shape).any() or mask[tuple(index)] == positive:
+        return
+    ball, cut = _ball(index, mask.shape, spacing_mm, 1.5 * float(spacing_mm.min()))
+    here = float(probability[tuple(index)])
+    if positive and here > 0.15:
+        parts = cc3d.connected_components(probability > 0.85 * here, connectivity=6)
+        mask |= parts == parts[tuple(index)]
+    mask[cut][ball] = positive
 
 
 def _ball(

@@ -27,6 +27,7 @@ _LEAST_VOXELS, _GROWTH, _MOST_STEPS, _MOST_MM = 1.2, 1.13, 40, 160.0
 _FIRST_SIZE, _STEPS_A_SIZE, _STEPS_BEYOND = 3.0, 2.5, 3
 _BINS, _ROUNDS, _SMOOTHNESS = 24, 12, 0.35
 _TRUST = 0.15
+_CELLS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,12 +53,30 @@ class StarSurface:
 
     def signed_distance_mm(self, offsets_mm: Floats) -> Floats:
         """How far points, shape (N, 3) in millimetres from the centre, lie inside (positive) along their ray."""
-        length = np.linalg.norm(offsets_mm, axis=1)
-        unit = offsets_mm / np.maximum(length, 1e-9)[:, None]
-        distance, nearest = cKDTree(self.directions).query(unit, k=3, workers=-1)
+        distance, nearest = cKDTree(self.directions).query(_middles_of_cells(), k=3)
         weights = 1.0 / np.maximum(distance, 1e-3)
         radius = (self.radii_mm[nearest] * weights).sum(1) / weights.sum(1)
-        return np.asarray(radius - length)
+        return np.asarray(radius[_cells(offsets_mm)] - np.linalg.norm(offsets_mm, axis=1))
+
+
+@cache
+def _middles_of_cells() -> Floats:
+    """Unit vectors through the middles of a cube's cells, shape (6 * N * N, 3): all directions, 3 degrees apart."""
+    middles = (np.arange(_CELLS) + 0.5) * 2 / _CELLS - 1
+    u, v = (each.ravel() for each in np.meshgrid(middles, middles, indexing="ij"))
+    faces = [np.insert(np.stack([u, v], 1), axis, sign, axis=1) for axis in range(3) for sign in (-1.0, 1.0)]
+    through = np.concatenate(faces)
+    return np.asarray(through / np.linalg.norm(through, axis=1, keepdims=True))
+
+
+def _cells(offsets: Floats) -> NDArray[np.int64]:
+    """Index of the cell that each vector, shape (N, 3), points through."""
+    axis = np.abs(offsets).argmax(1)
+    rows = np.arange(len(offsets))
+    along, first, second = offsets[rows, axis], offsets[rows, (axis == 0).astype(int)], offsets[rows, 2 - (axis == 2)]
+    scale = _CELLS / 2 / np.maximum(np.abs(along), 1e-9)
+    u, v = (np.minimum(((each * scale) + _CELLS / 2).astype(np.int64), _CELLS - 1) for each in (first, second))
+    return np.asarray(((2 * axis + (along > 0)) * _CELLS + u) * _CELLS + v)
 
 
 @cache

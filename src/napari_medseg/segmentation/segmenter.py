@@ -15,7 +15,7 @@ from napari_medseg.errors import JobFailed, ModelError
 from napari_medseg.imaging.filled_box import filled_box
 from napari_medseg.imaging.volume import LabelMap, Volume
 from napari_medseg.models.checkpoint import Checkpoint
-from napari_medseg.segmentation.checks import check_prompts
+from napari_medseg.segmentation.checks import checked
 from napari_medseg.segmentation.click import (
     Answer,
     Floats,
@@ -36,7 +36,7 @@ from napari_medseg.segmentation.memory import (
 from napari_medseg.segmentation.precision import faster_dtype, faster_engine
 from napari_medseg.segmentation.prompts import Prompt
 from napari_medseg.segmentation.speed import measure_later, use_threads
-from napari_medseg.segmentation.views import Prompts, prompts_in_array
+from napari_medseg.segmentation.views import Prompts
 
 if TYPE_CHECKING:
     import torch
@@ -237,18 +237,18 @@ class Segmenter:
         previous: LabelMap | None,
         should_stop: Callable[[], bool] | None,
     ) -> LabelMap:
-        drawn = prompts_in_array(prompts, volume.affine)
-        check_prompts(drawn, volume, previous)
+        drawn = checked(prompts, volume, previous)
         spacing = np.array(volume.spacing_mm)
         scene = Scene(volume.data, spacing, drawn, self._predict, should_stop)
         data = np.zeros(volume.data.shape, np.uint8)
-        filled = None if previous is None else filled_box(previous.data)
+        filled, was = None if previous is None else filled_box(previous.data), None
         if previous is not None and filled is not None:
             data[filled] = previous.data[filled] > 0
             probability, region = segment_again(scene, data, filled)
+            was = data[region]
         else:
             probability, region = self._with_named(volume, drawn, segment_first(scene))
-        data[region] = obey(probability, region, drawn, spacing)
+        data[region] = obey(probability, region, drawn, spacing, was)
         confidence = confidence_of(probability, data[region], region)
         return LabelMap(
             data,

@@ -25,7 +25,7 @@ from napari_medseg.imaging.view import (
     valid,
 )
 from napari_medseg.networks.channels import BOX, IMAGE, N_CHANNELS, NEGATIVE, POSITIVE, PREVIOUS, VALID, WINDOW
-from napari_medseg.segmentation.areas import Area
+from napari_medseg.segmentation.areas import Area, area_of
 from napari_medseg.segmentation.prompts import Box, Click, Prompt, Scribble
 
 FADE = 0.98
@@ -69,11 +69,11 @@ class Prompts:
         """The positive points, shape (N, 3)."""
         return self.points[self.signs]
 
-    def reach(self, shape: Sequence[int]) -> Index:
-        """All points, and the corners of the boxes and lassos round the lesion, in a scan of a shape."""
-        corners = [corner for area in self.areas if area.positive for corner in (area.low, area.high)]
-        inside = np.clip(np.array(corners, float).reshape(-1, 3), 0, np.array(shape) - 1)
-        return np.concatenate([self.points, inside])
+    def reach(self, *, boxes: bool = True) -> Index:
+        """All points, and the corners of the lassos (and boxes) round the lesion."""
+        held = [area for area in self.areas if area.positive and (boxes or area.outline is not None)]
+        corners = [corner for area in held for corner in (area.low, area.high)]
+        return np.concatenate([self.points, np.array(corners, float).reshape(-1, 3)])
 
 
 def render(
@@ -142,10 +142,9 @@ def prompts_in_array(prompts: Sequence[Prompt], affine: NDArray[np.float64]) -> 
         elif isinstance(prompt, Scribble):
             found = _thinned(_indices(prompt.points_mm, to_index))
         else:
-            outline = None if isinstance(prompt, Box) else _indices(prompt.points_mm, to_index)
-            ends = _indices([prompt.corner_mm, prompt.opposite_mm], to_index) if isinstance(prompt, Box) else outline
-            assert ends is not None
-            areas.append(Area(ends.min(0), ends.max(0), prompt.positive, outline, age))
+            is_lasso = not isinstance(prompt, Box)
+            marked = (prompt.corner_mm, prompt.opposite_mm) if isinstance(prompt, Box) else prompt.points_mm
+            areas.append(area_of(_indices(marked, to_index), prompt.positive, age, is_lasso=is_lasso))
             continue
         points.extend(found)
         signs.extend([prompt.positive] * len(found))

@@ -87,7 +87,7 @@ class PromptLayers:
         if lines:
             layer.add(
                 [outline(volume, line) for line in lines],
-                shape_type=["path" if isinstance(line, Scribble) else "polygon" for line in lines],
+                shape_type=["polygon" if isinstance(line, Box) else "path" for line in lines],
                 edge_color=[colour_of(line) for line in lines],
                 face_color="transparent",
                 edge_width=self._line_width(layer),
@@ -157,10 +157,11 @@ def colour_of(prompt: Prompt) -> str:
 
 
 def outline(volume: Volume, line: Box | Scribble | Lasso) -> NDArray[np.float64]:
-    """Return the corners of a box in its slice, or the points of a scribble or lasso, as voxel indices."""
+    """Return the corners of a box in its slice, or the points of a scribble or (closed) lasso, as voxel indices."""
     if not isinstance(line, Box):
         points = [volume.index_of(point) for point in line.points_mm]
-        return np.array(points if len(points) > 1 else points * 2)
+        is_open = isinstance(line, Scribble) and len(points) > 1
+        return np.array(points if is_open else [*points, points[0]])
     low, high = volume.index_of(line.corner_mm), volume.index_of(line.opposite_mm)
     flat = int(np.abs(high - low).argmin())
     first, second = (axis for axis in range(3) if axis != flat)
