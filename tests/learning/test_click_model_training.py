@@ -26,7 +26,14 @@ from napari_medseg.learning.samples import (
     read_pairs,
 )
 from napari_medseg.learning.synthetic import make_scan
-from napari_medseg.learning.train_click_model import ClickTraining, _Run, click_loss, next_round, train_click_model
+from napari_medseg.learning.train_click_model import (
+    ClickTraining,
+    _Run,
+    _workers,
+    click_loss,
+    next_round,
+    train_click_model,
+)
 from napari_medseg.models.checkpoint import load_checkpoint, read_card
 from napari_medseg.segmentation.speed import Speed
 from napari_medseg.segmentation.views import NEGATIVE, POSITIVE, PREVIOUS
@@ -154,6 +161,16 @@ def test_pairs_are_found_and_patients_never_split(tmp_path: Path) -> None:
         collections_in(tmp_path / "notes")
     share = np.mean([is_held_out(f"c/{k}") for k in range(400)])
     assert 0.18 < share < 0.32
+
+
+def test_a_gpu_is_fed_by_all_cores_and_a_cpu_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 16)
+    settings = ClickTraining()
+    assert _workers(settings, torch.device("cuda")) == 15
+    assert _workers(settings, torch.device("cpu")) == 1
+    assert _workers(settings.model_copy(update={"workers": 3}), torch.device("cuda")) == 3
+    monkeypatch.setattr(module.os, "cpu_count", lambda: None)
+    assert _workers(settings, torch.device("cuda")) == 1
 
 
 def test_a_run_stopped_and_resumed_ends_like_one_that_was_not(tmp_path: Path) -> None:

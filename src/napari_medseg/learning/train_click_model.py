@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shlex
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -100,7 +101,13 @@ class ClickTraining(BaseModel):
     ladders: int = Field(
         1500, gt=0, title="Ladders", description="Clicks on which the choice among views of several sizes is fitted."
     )
-    workers: int = Field(1, ge=0, title="Workers", description="Processes that prepare batches.")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        title="Workers",
+        description="Processes that prepare batches. If not given, one for a run on a CPU; for one on a GPU, which is "
+        "faster than several of them, one for each core but the first.",
+    )
     precision: Literal["float32", "bfloat16"] | None = Field(
         None,
         title="Precision",
@@ -415,7 +422,7 @@ def _learn(
     settings, losses, saved = run.settings, list[float](), run.step
     batches = _Batches(scans, settings, settings.seed, run.step // settings.rounds, settings.steps)
     since = time.perf_counter()
-    for batch in DataLoader(batches, batch_size=None, num_workers=settings.workers):
+    for batch in DataLoader(batches, batch_size=None, num_workers=_workers(settings, run.device)):
         inputs, truth, total = (t.to(run.device) for t in batch)
         rng = np.random.default_rng((settings.seed, run.step, 1))
         for round_number in range(settings.rounds):
@@ -439,6 +446,13 @@ def _learn(
             return
         if asked:
             raise Cancelled(f"training was stopped at step {run.step}: --resume goes on from there")
+
+
+def _workers(settings: ClickTraining, device: torch.device) -> int:
+    """Processes that prepare batches; they change no batch."""
+    if settings.workers is not None:
+        return settings.workers
+    return 1 if device.type == "cpu" else max(1, (os.cpu_count() or 1) - 1)
 
 
 def _fit_choice(
