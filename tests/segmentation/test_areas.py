@@ -113,6 +113,18 @@ def test_too_much_and_too_little_are_told_and_what_fits_is_not() -> None:
     assert ring(9, 25, 38, 6, positive=False).contradictions(mask, SPACING) == []
 
 
+def test_what_a_lasso_may_be_drawn_round_is_about_as_large() -> None:
+    held = np.zeros(SHAPE, bool)
+    held[ring(5, 25, 30, 4).surroundings(ALL, SPACING)] = True
+    assert held[ring(5, 25, 30, 5).within(ALL)].all()
+    size = np.array([np.ptp(np.nonzero(held)[axis]) + 1 for axis in range(3)]) * SPACING
+    np.testing.assert_allclose(size, (2 * 7.2 + 2.5, 2 * 5.4 + 0.9, 2 * 5.4 + 0.9), atol=2.6)
+    part = (slice(8, 10), slice(0, 20), slice(0, 60))
+    inside = np.zeros((2, 20, 60), bool)
+    inside[ring(5, 25, 30, 4).surroundings(part, SPACING)] = True
+    np.testing.assert_array_equal(inside, held[part])
+
+
 def test_a_lasso_shapes_its_slice_alone_and_spares_what_it_does_not_meet() -> None:
     before = ball((5, 25, 20), 9.0)
     bridged = before.copy()

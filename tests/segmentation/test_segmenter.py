@@ -207,6 +207,14 @@ def test_a_lasso_is_heard_once_and_the_newest_word_counts(
     assert not np.asarray(mask.data)[9][disc(lesion.shape[1:], (33, 30), 5)].any(), "and so is the click in it"
 
 
+def test_a_small_lasso_adds_no_large_thing(untrained: Segmenter, volume: Volume, lesion: np.ndarray) -> None:
+    prompts = [Click(at((9, 33, 30))), ring((9, 8, 60), 3)]
+    after = np.asarray(untrained.segment(volume, prompts, previous=LabelMap(lesion.astype(np.uint8), AFFINE)).data) > 0
+    added = np.argwhere(after & ~lesion)
+    assert after[9, 8, 60]
+    assert (np.abs(added - (9, 8, 60)) * (2.5, 0.9, 0.9)).max() < 10
+
+
 def test_a_lasso_needs_three_points_and_the_scan(untrained: Segmenter, volume: Volume) -> None:
     with pytest.raises(ModelError, match="three points"):
         Lasso((at((9, 24, 25)), at((9, 36, 40))))

@@ -94,6 +94,16 @@ class Area:
         held[slab] = ~self.within(region)[slab]
         return held
 
+    def surroundings(self, region: Sequence[slice], spacing_mm: Sequence[float]) -> tuple[slice, ...]:
+        """The part of a region where what it is drawn round may be: half as wide again, as long as two of it."""
+        spacing = np.array(spacing_mm)
+        half = (self.high - self.low) / 2 * spacing
+        along = 2.0 if self.is_flat else 0.5
+        reach = (half + half.max() * np.where(np.arange(3) == self.flat, along, 0.5)) / spacing
+        middle, origin = (self.low + self.high) / 2, np.array([part.start for part in region])
+        low, high = np.floor(middle - reach).astype(int), np.ceil(middle + reach).astype(int) + 1
+        return _box(np.maximum(low - origin, 0), np.maximum(high - origin, 0))
+
     def draw(self, channel: Floats, view: View, spacing_mm: Sequence[float]) -> None:
         """Fill the box round it, a little wide, with +1 or -1, throughout the view across the slice it was drawn on."""
         wide = _WIDER * (self.high - self.low)

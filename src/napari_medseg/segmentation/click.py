@@ -303,6 +303,7 @@ def segment_again(scene: Scene, previous: NDArray[np.uint8], region: Region) -> 
     held = _joined([box for box in (region, points) if box is not None])
     probability, where = scene.blend([*(Opinion(p, v, share) for p, v in seen), *opinion], held)
     only_what_was_asked(probability, previous[where], prompts)
+    only_as_large_as_was_drawn(probability, previous[where], where, prompts, scene.spacing_mm)
     return only_where_it_was_asked(probability, previous[where], where, prompts, scene.spacing_mm), where
 
 
@@ -313,6 +314,21 @@ def only_what_was_asked(probability: Floats, previous: NDArray[np.uint8], prompt
         np.maximum(probability, _JUST_INSIDE, out=probability, where=previous > 0)
     elif len(newest) and not newest.any():
         probability *= previous
+
+
+def only_as_large_as_was_drawn(
+    probability: Floats,
+    previous: NDArray[np.uint8],
+    region: Sequence[slice],
+    prompts: Prompts,
+    spacing_mm: NDArray[np.float64],
+) -> None:
+    """Keep what a box or lasso round the lesion adds to a mask, in place, to its surroundings."""
+    for area in prompts.areas:
+        if area.positive and not area.age:
+            can_be = previous > 0
+            can_be[area.surroundings(region, tuple(spacing_mm))] = True
+            np.minimum(probability, np.float32(0.5), out=probability, where=~can_be)
 
 
 def only_where_it_was_asked(
