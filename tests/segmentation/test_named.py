@@ -85,10 +85,25 @@ def test_a_click_that_contradicts_it_leaves_it_out(volume: Volume) -> None:
     assert structure_at(volume, clicks((18, 18, 14), (5, 5, 5))) is None
 
 
-def test_what_the_window_cuts_off_is_left_to_the_click(volume: Volume) -> None:
+def test_what_is_longer_than_a_window_is_looked_at_in_a_longer_one(volume: Volume) -> None:
     data = np.zeros(SHAPE, np.float32)
     data[:, 18:22, 18:22] = 1
-    assert structure_at(Volume(data, AFFINE), clicks((20, 20, 20))) is None
+    mask = structure_at(Volume(data, AFFINE), clicks((20, 20, 20)))
+    assert mask is not None
+    assert np.array_equal(mask, data == 1)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(slice(0, 90), slice(18, 22), slice(18, 22)), (slice(20, 60), slice(20, 60), slice(20, 60))],
+    ids=["longer than two windows", "too large along all axes"],
+)
+def test_what_longer_windows_cut_off_is_left_to_the_click(where: tuple[slice, ...]) -> None:
+    data = np.zeros((90, 90, 90), np.float32)
+    data[where] = 1
+    middle = tuple((part.start + part.stop) // 2 for part in where)
+    found = named_structure(None, SETTINGS, Volume(data, AFFINE), clicks(middle), torch.float32)  # type: ignore[arg-type]
+    assert found is None
 
 
 def test_a_box_says_itself_how_large_it_is(volume: Volume) -> None:

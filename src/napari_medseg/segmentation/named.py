@@ -1,8 +1,9 @@
 """A click into something that a fine-tuned model knows by name: the model's own labels have a say in the answer.
 
-One window round the click is segmented as a whole scan would be. Where the clicks lie in a label, the connected
-structure there is what they ask for: all labels of it that are parts of one thing (of comparable size), or the clicked
-one alone, as a lesion in an organ. It counts only where the answer to the click alone speaks of the same thing.
+One window round the click is segmented as a whole scan would be, a longer one where the structure goes on beyond it.
+Where the clicks lie in a label, the connected structure there is what they ask for: all labels of it that are parts of
+one thing (of comparable size), or the clicked one alone, as a lesion in an organ. It counts only where the answer to
+the click alone speaks of the same thing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from napari_medseg.segmentation.views import Prompts
 _PART_OF_ONE_STRUCTURE = 0.15
 _LEAST_AGREEMENT = 0.3
 _MOST_SAMPLES = 200_000
+_MOST_LONGER = 2
 
 
 def with_named(answer: Answer, named: Answer, share: float) -> Answer:
@@ -61,11 +63,32 @@ def named_structure(
     """
     if prompts.areas or not prompts.signs.any():
         return None
-    cut = _window(volume, settings, prompts.positive[-1])
+    ends: tuple[int, ...] = ()
+    while True:
+        cut = _window(volume, settings, prompts.positive[-1], longer=ends)
+        found = _seen_in(cut, network, settings, volume, prompts, dtype)
+        if found is None:
+            return None
+        likely, mask = found
+        was_longer, ends = bool(ends), _cut_off(mask, cut, volume.data.shape)
+        if not ends:
+            return likely, cut
+        if was_longer or len(ends) > _MOST_LONGER:
+            return None
+
+
+def _seen_in(
+    cut: tuple[slice, ...],
+    network: ClickUNet,
+    settings: AutomaticSettings,
+    volume: Volume,
+    prompts: Prompts,
+    dtype: torch.dtype,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+    """Probabilities and mask, in a part of the scan, of the structure that all positive points and no others lie in."""
     data = volume.data[cut]
     shape = [
-        max(1, min(p, round(n * s / w)))
-        for n, s, w, p in zip(data.shape, volume.spacing_mm, settings.spacing_mm, settings.patch, strict=True)
+        max(1, round(n * s / w)) for n, s, w in zip(data.shape, volume.spacing_mm, settings.spacing_mm, strict=True)
     ]
     step = max(1, int((volume.data.size / _MOST_SAMPLES) ** (1 / 3)))
     steps = tuple(slice(None, None, step if n > 2 * step else 1) for n in volume.data.shape)
@@ -79,12 +102,11 @@ def named_structure(
     if ((points < 0) | (points >= data.shape))[prompts.signs].any():
         return None
     found = _asked_for(probabilities, tuple(points[prompts.signs][-1]), settings.threshold)
-    if found is None or _is_cut_off(found[1], cut, volume.data.shape):
+    if found is None:
         return None
-    likely, mask = found
     within = ((points >= 0) & (points < data.shape)).all(1)
-    held = np.array([inside and mask[tuple(p)] for p, inside in zip(points, within, strict=True)])
-    return (likely, cut) if np.array_equal(held, prompts.signs) else None
+    held = np.array([inside and found[1][tuple(p)] for p, inside in zip(points, within, strict=True)])
+    return found if np.array_equal(held, prompts.signs) else None
 
 
 def parts_of_one_structure(counts: NDArray[np.integer]) -> bool:
@@ -111,11 +133,14 @@ def _asked_for(
     return np.where((parts == 0) | mask, likely, np.float32(0)), mask
 
 
-def _window(volume: Volume, settings: AutomaticSettings, point: NDArray[np.float64]) -> tuple[slice, ...]:
-    """The box of the scan that one window shows, with the click in its middle where the scan allows."""
+def _window(
+    volume: Volume, settings: AutomaticSettings, point: NDArray[np.float64], longer: Sequence[int] = ()
+) -> tuple[slice, ...]:
+    """The box of the scan that one window shows (along some axes two), with the click in its middle if it can be."""
+    sizes = [p * (2 - settings.overlap) if axis in longer else p for axis, p in enumerate(settings.patch)]
     cut = []
     for n, mm, wanted, size, at in zip(
-        volume.data.shape, volume.spacing_mm, settings.spacing_mm, settings.patch, point, strict=True
+        volume.data.shape, volume.spacing_mm, settings.spacing_mm, sizes, point, strict=True
     ):
         length = min(n, max(1, int(size * wanted / mm)))
         start = int(np.clip(round(float(at) - length / 2), 0, n - length))
@@ -131,11 +156,10 @@ def _on(region: Sequence[slice], answer: Answer) -> NDArray[np.float32]:
     return out
 
 
-def _is_cut_off(mask: NDArray[np.bool_], cut: Sequence[slice], shape: Sequence[int]) -> bool:
-    """Whether the structure goes on where the window ends and the scan does not."""
-    for axis, (part, n) in enumerate(zip(cut, shape, strict=True)):
-        if part.start > 0 and mask.take(0, axis).any():
-            return True
-        if part.stop < n and mask.take(-1, axis).any():
-            return True
-    return False
+def _cut_off(mask: NDArray[np.bool_], cut: Sequence[slice], shape: Sequence[int]) -> tuple[int, ...]:
+    """The axes along which the structure goes on where the window ends and the scan does not."""
+    return tuple(
+        axis
+        for axis, (part, n) in enumerate(zip(cut, shape, strict=True))
+        if (part.start > 0 and mask.take(0, axis).any()) or (part.stop < n and mask.take(-1, axis).any())
+    )
