@@ -207,6 +207,27 @@ def test_a_lasso_is_heard_once_and_the_newest_word_counts(
     assert not np.asarray(mask.data)[9][disc(lesion.shape[1:], (33, 30), 5)].any(), "and so is the click in it"
 
 
+def test_what_a_lasso_excluded_stays_out_until_it_is_taken_back(
+    untrained: Segmenter, volume: Volume, lesion: np.ndarray
+) -> None:
+    before = LabelMap(lesion.astype(np.uint8), AFFINE)
+    emptied, inside = disc(lesion.shape[1:], (33, 38), 5), disc(lesion.shape[1:], (33, 30), 9)
+    prompts: list[Prompt] = [Click(at((9, 33, 30))), ring((9, 33, 38), 6, positive=False), Click(at((6, 33, 24)))]
+    both = np.asarray(untrained.segment(volume, prompts, previous=before).data) > 0
+    assert not both[9][emptied].any(), "of two new prompts the older is heard too"
+    prompts += [ring((11, 33, 30), 9)]
+    mask = untrained.segment(volume, prompts, previous=LabelMap(both.astype(np.uint8), AFFINE))
+    prompts += [Click(at((4, 33, 30)))]
+    mask = untrained.segment(volume, prompts, previous=mask)
+    found = np.asarray(mask.data) > 0
+    assert not found[9][emptied].any()
+    assert not (found[11] & ~disc(lesion.shape[1:], (33, 30), 10)).any()
+    prompts += [Click(at((9, 33, 38)))]
+    found = np.asarray(untrained.segment(volume, prompts, previous=mask).data) > 0
+    assert found[9, 33, 38]
+    assert found[11][inside].any()
+
+
 def test_a_small_lasso_adds_no_large_thing(untrained: Segmenter, volume: Volume, lesion: np.ndarray) -> None:
     prompts = [Click(at((9, 33, 30))), ring((9, 8, 60), 3)]
     after = np.asarray(untrained.segment(volume, prompts, previous=LabelMap(lesion.astype(np.uint8), AFFINE)).data) > 0

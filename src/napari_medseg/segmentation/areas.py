@@ -94,6 +94,14 @@ class Area:
         held[slab] = ~self.within(region)[slab]
         return held
 
+    def excluded(self, region: Sequence[slice]) -> Bools:
+        """Which voxels of a region it keeps the lesion from: a negative one its own, a positive one those round it."""
+        held = np.zeros([part.stop - part.start for part in region], bool)
+        slab = self._cut(region) if self.is_flat else (slice(None),) * 3
+        within = self.within(region)[slab]
+        held[slab] = ~within if self.positive else within
+        return held
+
     def surroundings(self, region: Sequence[slice], spacing_mm: Sequence[float]) -> tuple[slice, ...]:
         """The part of a region where what it is drawn round may be: half as wide again, as long as two of it."""
         spacing = np.array(spacing_mm)

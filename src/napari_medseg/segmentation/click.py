@@ -20,6 +20,7 @@ from napari_medseg.errors import Cancelled
 from napari_medseg.imaging.filled_box import Region, filled_box
 from napari_medseg.imaging.view import covered, reach_of, sheets
 from napari_medseg.imaging.volume import LabelMap, Volume
+from napari_medseg.segmentation.areas import Area
 from napari_medseg.segmentation.intensities import (
     SIZE,
     Belief,
@@ -372,9 +373,10 @@ def obey(
     """Mask of the region in which every prompt has its way, the newest last.
 
     A box or lasso that says background is empty; what touches one round the lesion ends at it, on its slice, and deep
-    in a lasso is lesion: while it is new, for a mask so far (`was`, in the region) has heard it. A positive click that
-    the network left outside brings the part round it that it thought about as likely, and at least a small ball; a
-    negative one inside takes a small ball.
+    in a lasso is lesion: while it is new, for a mask so far (`was`, in the region) has heard it; later, nothing is
+    added where it excludes the lesion, unless a newer prompt says so. A positive click that the network left outside
+    brings the part round it that it thought about as likely, and at least a small ball; a negative one inside takes a
+    small ball.
     """
     mask = probability > 0.5
     start = np.array([s.start for s in region])
@@ -382,10 +384,24 @@ def obey(
         for area in prompts.areas:
             if area.age == age and (was is None or not age):
                 area.shape(mask, region, tuple(spacing_mm), was)
+            elif area.age == age and was is not None:
+                excluded = area.excluded(region)
+                if not _is_taken_back(area, excluded, prompts, region):
+                    mask &= ~excluded | ((was > 0) & area.positive)
         here = prompts.ages == age
         for point, positive in zip(prompts.points[here], prompts.signs[here], strict=True):
             _obey_point(mask, probability, np.rint(point).astype(int) - start, positive, spacing_mm)
     return mask
+
+
+def _is_taken_back(area: Area, excluded: NDArray[np.bool_], prompts: Prompts, region: Sequence[slice]) -> bool:
+    """Whether a newer prompt says that the lesion is where an area excludes it."""
+    start = np.array([part.start for part in region])
+    newer = np.rint(prompts.points[prompts.signs & (prompts.ages < area.age)]).astype(int) - start
+    seen = newer[((newer >= 0) & (newer < excluded.shape)).all(1)]
+    later = [other for other in prompts.areas if other.positive and other.age < area.age]
+    meets = any((excluded & other.within(region) & ~other.excluded(region)).any() for other in later)
+    return bool(excluded[tuple(seen.T)].any()) or meets
 
 
 def _obey_point(
